@@ -1,0 +1,102 @@
+"""Checkpoints: tensors and primitives only, read with `weights_only=True`, built again without a configuration."""
+
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import nn
+
+from phoneme.build import build
+from phoneme.errors import InputError
+
+FORMAT = 1  # of the "phoneme" entry
+
+
+def make_recipe(
+    *, model: dict[str, Any], coeffs: int, phones: dict[str, Any], split: dict[str, list[str]], config: dict[str, Any]
+) -> dict[str, Any]:
+    """What is needed to build the model again and to know what it was trained on; primitives only.
+
+    `model` is the section with its `_target_`, `split` the utterance ids of both sides, `config` the whole
+    configuration with its interpolations kept.
+    """
+    return {"format": FORMAT, "model": model, "coeffs": coeffs, "phones": phones, "split": split, "config": config}
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint written by `phoneme-train`.
+
+    Raises InputError if the file is missing, damaged, or somebody else's. Nothing in the file is executed.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise InputError(expected="a checkpoint file", got="no such file", where=path,
+                         hint="phoneme-train leaves them in RUN_DIR/checkpoints/{best,last}.ckpt")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        raise InputError(expected="a checkpoint of tensors and primitives", got=str(error).splitlines()[0], where=path,
+                         hint="the file is damaged, or not a checkpoint of phoneme-train") from error
+    recipe = content.get("phoneme") if isinstance(content, dict) else None
+    if recipe is None or recipe.get("format") != FORMAT:
+        raise InputError(expected=f"a checkpoint of phoneme-train, format {FORMAT}", where=path,
+                         got="another program's file" if recipe is None else f"format {recipe.get('format')}",
+                         hint="use the version of phoneme that wrote it")
+    return content
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+    """The trained model of a checkpoint, in evaluation mode on `device`; no configuration is needed.
+
+    A model class outside this package has to be imported by the caller first: a file names no code to import.
+    """
+    return model_of(read_checkpoint(path), path).to(device)
+
+
+def model_of(checkpoint: dict[str, Any], path: str | Path) -> nn.Module:
+    """Build the model of a checkpoint that was read from `path`, with its weights, in evaluation mode."""
+    recipe = checkpoint["phoneme"]
+    module = recipe["model"]["_target_"].rpartition(".")[0]
+    if module not in sys.modules and not f"{module}.".startswith("phoneme.models."):
+        raise InputError(expected="a model of phoneme.models", got=recipe["model"]["_target_"], where=path,
+                         hint=f"if you trust the file, `import {module}` before loading it")
+    model = build(recipe["model"], "model", coeffs=recipe["coeffs"], classes=len(recipe["phones"]["phones"]))
+    prefix = "model."
+    weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def check_resumable(checkpoint: dict[str, Any], recipe: dict[str, Any], path: str | Path) -> None:
+    """Raise InputError if training with `recipe` cannot continue from `checkpoint`: another model or other features."""
+    saved = checkpoint["phoneme"]
+    before = saved["model"] | {"coeffs": saved["coeffs"], "classes": len(saved["phones"]["phones"])}
+    now = recipe["model"] | {"coeffs": recipe["coeffs"], "classes": len(recipe["phones"]["phones"])}
+    changed = sorted(key for key in before | now if before.get(key) != now.get(key))
+    if changed:
+        raise InputError(
+            expected=", ".join(f"{key}={before.get(key)}" for key in changed) + ", as in the checkpoint",
+            got=", ".join(f"{key}={now.get(key)}" for key in changed), where=f"ckpt_path={path}",
+            hint="continue with the model and the data the checkpoint was made with",
+        )
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write beside the target, then rename: a kill or a full disk leaves the previous checkpoint whole."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)

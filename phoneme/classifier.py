@@ -1,0 +1,128 @@
+"""The LightningModule: one model, one loss, what is measured, and what a checkpoint holds."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
+
+from phoneme.datamodule import FrameBatch, UtteranceBatch
+from phoneme.errors import DivergedError
+from phoneme.metrics import FrameMetrics
+from phoneme.optim import make_optimizer, make_schedule
+from phoneme.phones import PhoneTable
+
+
+def step_seed(seed: int, rank: int, epoch: int, batch: int) -> int:
+    """The seed of one training step's random numbers (dropout): a hash, so that no two steps or processes share one.
+
+    Because it depends on nothing that happened before, a resumed run draws what the uninterrupted one would have
+    drawn, and whoever else draws random numbers (a callback, a diagnosis) cannot change the training.
+    """
+    digest = hashlib.blake2b(f"{seed} {rank} {epoch} {batch}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class PhonemeClassifier(LightningModule):
+    """Trains `model` to label frames.
+
+    `recipe` is what `phoneme.checkpoint` needs to build the model again, in primitives; it goes into the checkpoint.
+    Metrics: `train/loss` and `train/accuracy` over the epoch as it was trained (dropout on, weights moving),
+    `train/loss_step` and `train/learning_rate` at logging steps, `val/…` over all validation frames.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], phones: PhoneTable, *,
+        optim: dict[str, Any], schedule: dict[str, Any], seed: int, recipe: dict[str, Any],
+    ):
+        super().__init__()
+        self.model, self.loss = model, loss
+        self.optim, self.schedule, self.seed, self.recipe = optim, schedule, seed, recipe
+        self.val_metrics = FrameMetrics(len(phones), phones.silence)
+        self.val_loss = MeanMetric()
+        self.register_buffer("epoch_sums", torch.zeros(3))  # loss · frames, right frames, frames: so far this epoch
+        self.history: list[dict[str, float]] = []  # one entry an epoch, kept through a resume
+
+    def forward(self, batch: FrameBatch | UtteranceBatch) -> Tensor:
+        return self.model(*batch.arguments)
+
+    # -- training ------------------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        self.epoch_sums.zero_()  # Lightning does not call this when it resumes in mid-epoch
+
+    def on_train_batch_start(self, batch: FrameBatch | UtteranceBatch, batch_idx: int) -> None:
+        torch.manual_seed(step_seed(self.seed, self.global_rank, self.current_epoch, batch_idx))
+
+    def training_step(self, batch: FrameBatch | UtteranceBatch, batch_idx: int) -> Tensor:
+        logits = self(batch)
+        loss = self.loss(logits, batch.targets)
+        with torch.no_grad():
+            counted = batch.targets >= 0
+            frames = counted.sum()
+            right = ((logits.argmax(-1) == batch.targets) & counted).sum()
+            self.epoch_sums += torch.stack([loss.detach().float() * frames, right, frames])
+        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            self._check_finite(loss.detach(), f"update {self.trainer.global_step}")
+            self.log("train/loss_step", loss.detach(), prog_bar=True)
+            self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        loss, right, frames = self.all_gather(self.epoch_sums).view(-1, 3).sum(0)
+        self._check_finite(loss, f"epoch {self.current_epoch}")
+        values = {"train/loss": loss / frames, "train/accuracy": right / frames}
+        self.log_dict(values, sync_dist=True)
+        validation = {k: v for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")}
+        self.history.append({"epoch": self.current_epoch} | {k: float(v) for k, v in (values | validation).items()})
+
+    def _check_finite(self, loss: Tensor, when: str) -> None:
+        if not torch.isfinite(loss):
+            raise DivergedError(
+                expected="a finite loss", got=loss.item(), where=f"{when} (of the training)",
+                hint="try a smaller optim.lr, a longer schedule.warmup_steps or trainer.gradient_clip_val=1; "
+                     "trainer.detect_anomaly=true names the operation; checkpoints/last.ckpt is from before",
+            )
+
+    # -- validation ----------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: FrameBatch | UtteranceBatch, batch_idx: int) -> None:
+        logits = self(batch)
+        classes = logits.shape[-1]
+        self.val_loss.update(self.loss(logits, batch.targets), (batch.targets >= 0).sum())
+        self.val_metrics.update(
+            logits.float().reshape(-1, classes), batch.targets.flatten(), batch.boundary.flatten()
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        loss = self.val_loss.compute()
+        self._check_finite(loss, f"the validation after epoch {self.current_epoch}")
+        values = {f"val/{name}": value for name, value in self.val_metrics.compute().items()}
+        self.log("val/accuracy", values.pop("val/accuracy"), prog_bar=True, sync_dist=True)
+        self.log_dict({"val/loss": loss} | values, sync_dist=True)
+        self.val_loss.reset()
+        self.val_metrics.reset()
+
+    # -- optimisation --------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = make_optimizer(self.model.parameters(), **self.optim)
+        factor = make_schedule(total_steps=self.trainer.estimated_stepping_batches, **self.schedule)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
+        }
+
+    # -- checkpoints ---------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["phoneme"] = self.recipe
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = checkpoint["history"]

@@ -1,0 +1,251 @@
+"""The law of the configuration: a dataclass for every section.
+
+The YAML files under `conf/` are the surface; each names its dataclass here in its defaults list, so a wrong
+name or a wrong type is refused while the configuration is composed, before torch is imported.
+"""
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from phoneme.build import did_you_mean
+from phoneme.errors import InputError
+
+PACKAGE = Path(__file__).resolve().parent
+REPOSITORY = PACKAGE.parent
+
+
+def shipped(name: str) -> Path:
+    """A folder that travels with the code: inside the package in a wheel, beside it in a checkout."""
+    return next(p for p in (PACKAGE / name, REPOSITORY / name) if p.is_dir())
+
+
+CONF = shipped("conf")
+
+OmegaConf.register_new_resolver("bundled_sample", lambda: str(shipped("data/sample")), replace=True)
+
+
+# -- data --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class SplitConfig:
+    by: str = "utterance"
+    val_fraction: float = 0.1
+    seed: int = 0
+    folds: int | None = None
+    fold: int = 0
+
+
+@dataclass
+class DataConfig:
+    name: str = MISSING
+    root: str = MISSING
+    dtype: str = "float32"
+    cache_dir: str | None = None
+    on_bad_utterance: str = "stop"
+    workers: int = 0
+    device: str = "auto"
+    batch_size: int = 512
+    eval_batch_size: int = 4096
+    sample_submission: str | None = None
+    split: SplitConfig = field(default_factory=SplitConfig)
+
+
+@dataclass
+class LibriphoneConfig(DataConfig):
+    speaker_pattern: str = MISSING
+
+
+@dataclass
+class Timit11Config(DataConfig):
+    pass
+
+
+# -- models ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class LinearConfig:
+    _target_: str = "phoneme.models.Linear"
+    context: int = MISSING
+
+
+@dataclass
+class MlpConfig:
+    _target_: str = "phoneme.models.Mlp"
+    context: int = MISSING
+    depth: int = MISSING
+    width: int = MISSING
+    norm: str = MISSING
+    activation: str = MISSING
+    dropout: float = MISSING
+    residual: bool = MISSING
+
+
+# -- losses, optimisers, schedules -------------------------------------------------------------------------
+
+
+@dataclass
+class CrossEntropyConfig:
+    name: str = "cross_entropy"
+    label_smoothing: float = MISSING
+
+
+@dataclass
+class MseConfig:
+    name: str = "mse"
+
+
+@dataclass
+class OptimConfig:
+    name: str = MISSING
+    lr: float = MISSING
+    weight_decay: float = MISSING
+
+
+@dataclass
+class SgdConfig(OptimConfig):
+    pass
+
+
+@dataclass
+class MomentumConfig(OptimConfig):
+    momentum: float = MISSING
+    nesterov: bool = MISSING
+
+
+@dataclass
+class AdagradConfig(OptimConfig):
+    eps: float = MISSING
+
+
+@dataclass
+class RmspropConfig(OptimConfig):
+    alpha: float = MISSING
+    eps: float = MISSING
+
+
+@dataclass
+class AdamConfig(OptimConfig):
+    betas: tuple[float, float] = MISSING
+    eps: float = MISSING
+
+
+@dataclass
+class ScheduleConfig:
+    name: str = MISSING
+    warmup_steps: int = MISSING
+
+
+@dataclass
+class StepConfig(ScheduleConfig):
+    every: int = MISSING
+    gamma: float = MISSING
+
+
+@dataclass
+class FinalConfig(ScheduleConfig):
+    final: float = MISSING
+
+
+# -- Lightning ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class TrainerConfig:
+    _target_: str = "pytorch_lightning.Trainer"
+    accelerator: str = "auto"
+    devices: Any = "auto"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    max_epochs: int = MISSING
+    max_steps: int = -1
+    max_time: str | None = None
+    gradient_clip_val: float | None = None
+    accumulate_grad_batches: int = 1
+    check_val_every_n_epoch: int = 1
+    log_every_n_steps: int = 50
+    limit_train_batches: Any = 1.0
+    limit_val_batches: Any = 1.0
+    overfit_batches: Any = 0.0
+    num_sanity_val_steps: int = 0
+    fast_dev_run: Any = False
+    deterministic: bool = False
+    benchmark: bool | None = None
+    detect_anomaly: bool = False
+    profiler: str | None = None
+    enable_progress_bar: bool = True
+    enable_model_summary: bool = False
+
+
+# -- one dataclass a command -------------------------------------------------------------------------------
+
+
+@dataclass
+class TrainConfig:
+    seed: int = MISSING
+    ckpt_path: str | None = None
+    compile: bool = False
+    data: Any = MISSING
+    model: Any = MISSING
+    loss: Any = MISSING
+    optim: Any = MISSING
+    schedule: Any = MISSING
+    callbacks: Any = MISSING
+    logger: Any = MISSING
+    trainer: Any = MISSING
+
+
+@dataclass
+class PredictConfig:
+    ckpt_path: str = MISSING
+    data: Any = None
+    device: str = "auto"
+    batch_size: int = 4096
+
+
+SCHEMAS = {
+    ("", "train"): TrainConfig,
+    ("", "predict"): PredictConfig,
+    ("data", "libriphone"): LibriphoneConfig,
+    ("data", "timit11"): Timit11Config,
+    ("model", "linear"): LinearConfig,
+    ("model", "mlp"): MlpConfig,
+    ("loss", "cross_entropy"): CrossEntropyConfig,
+    ("loss", "mse"): MseConfig,
+    ("optim", "sgd"): SgdConfig,
+    ("optim", "momentum"): MomentumConfig,
+    ("optim", "adagrad"): AdagradConfig,
+    ("optim", "rmsprop"): RmspropConfig,
+    ("optim", "adam"): AdamConfig,
+    ("schedule", "constant"): ScheduleConfig,
+    ("schedule", "step"): StepConfig,
+    ("schedule", "final"): FinalConfig,
+    ("trainer", "trainer"): TrainerConfig,
+}
+
+
+def register_schemas() -> None:
+    """Make each dataclass known to Hydra as `schema/GROUP/NAME`, for the defaults lists in `conf/`."""
+    store = ConfigStore.instance()
+    for (group, name), node in SCHEMAS.items():
+        store.store(group=f"schema/{group}".rstrip("/"), name=name, node=node, package=group or "_global_")
+
+
+def refuse_unknown_keys(config: DictConfig, where: str = "") -> None:
+    """Raise InputError for a key that its section's dataclass does not have (`+section.key=value` slips past Hydra)."""
+    schema = OmegaConf.get_type(config)
+    known = [f.name for f in fields(schema)] if is_dataclass(schema) else list(config)
+    for key in config:
+        path = f"{where}.{key}".lstrip(".")
+        if key not in known:
+            raise InputError(expected="a known setting", got=path, where="the command line or a YAML file",
+                             hint=did_you_mean(str(key), known))
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+            refuse_unknown_keys(node, path)

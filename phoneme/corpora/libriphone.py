@@ -1,0 +1,222 @@
+"""The 2022 and 2023 homework: a tensor file for each utterance, labels in one text file.
+
+train_split.txt, test_split.txt   one utterance id a line
+train_labels.txt                  `id label label …`, one label a frame, in an order of its own
+feat/{train,test}/ID.pt           a bare float32 tensor [frame, 39]
+phones.txt                        optional, `index name`: what the classes are called
+"""
+
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from phoneme.corpora.base import Problem, Utterance, find_folder
+from phoneme.errors import InputError
+from phoneme.phones import read_table, unnamed
+
+CLASSES = 41  # of the course's data, which states no names for them
+LABELS = "train_labels.txt"
+
+# hints
+SAVE_AGAIN = "copy the .pt file again from the original archive, or write it with torch.save(tensor, path)"
+ONE_NAME = (
+    "a line of a split file is the name of one .pt file in the feature folder, without folder and `.pt`"
+)
+NO_LINKS = "put the .pt file itself into the feature folder"
+LISTED_ONCE = "list each utterance once"
+LABEL_LINE = f"{LABELS} has one line for each utterance: its id, then one label for each frame"
+LABEL_RANGE = "the classes are 0 to 40 in the homework; a phones.txt in the folder changes that"
+
+LabelLines = dict[str, list[tuple[int, str]]]  # id -> every (line number, labels) that the file has for it
+
+
+class LibriPhone:
+    """A homework-format folder.
+
+    Args:
+        root: the folder, or one that holds it as `libriphone/`.
+        speaker_pattern: a regular expression; its first group, searched in an id, is the speaker.
+        coeffs: the width of a frame; the homework has 13 MFCCs, their deltas and delta-deltas.
+
+    Raises:
+        InputError: no such folder, a bad pattern, or a bad `phones.txt`.
+    """
+
+    name = "libriphone"
+
+    def __init__(self, root: str | Path, *, speaker_pattern: str = r"^([^-]+)-", coeffs: int = 39):
+        self.root = find_folder(root, "libriphone", ("train_split.txt", "test_split.txt"))
+        table = self.root / "phones.txt"
+        self.phones = read_table(table) if table.exists() else unnamed(CLASSES)
+        self.coeffs = coeffs
+        self.options = {"speaker_pattern": speaker_pattern, "coeffs": coeffs}
+        self._speaker = _compile(speaker_pattern)
+
+    def has_split(self, split: str) -> bool:
+        # one without the other is an error to be told, not a split that is not there
+        return self._list(split).exists() or self._folder(split).exists()
+
+    def files(self, split: str) -> list[Path]:
+        labels = [self.root / LABELS] if split == "train" else []
+        features = [self.features(split, id) for _, id in _numbered(self._list(split)) if _is_name(id)]
+        return [self._list(split), self.root / "phones.txt", *labels, *features]
+
+    def utterances(self, split: str) -> "LibriPhoneUtterances":
+        listed = _numbered(self._list(split))
+        if not listed:
+            hint = f"list the files of {self._folder(split)} in it, without `.pt`"
+            where = self._list(split)
+            raise InputError(expected="one utterance id a line", got="an empty file", where=where, hint=hint)
+        return LibriPhoneUtterances(self, split, listed, self._label_lines() if split == "train" else None)
+
+    def features(self, split: str, id: str) -> Path:
+        """Where the features of an utterance are."""
+        return self._folder(split) / f"{id}.pt"
+
+    def speaker(self, id: str) -> str | None:
+        """The speaker that an id names, if it names one."""
+        found = self._speaker.search(id)
+        return found[1] if found else None
+
+    def _label_lines(self) -> LabelLines:
+        lines: LabelLines = {}
+        for number, line in _numbered(self.root / LABELS):
+            id, _, labels = line.partition(" ")
+            lines.setdefault(id, []).append((number, labels))
+        return lines
+
+    def _list(self, split: str) -> Path:
+        return self.root / f"{split}_split.txt"
+
+    def _folder(self, split: str) -> Path:
+        return self.root / "feat" / split
+
+
+def _compile(speaker_pattern: str) -> re.Pattern:
+    try:
+        pattern = re.compile(speaker_pattern)
+        got = f"{speaker_pattern!r}, which has no group"
+    except re.error as error:
+        pattern, got = None, f"{speaker_pattern!r}: {error}"
+    if pattern is None or pattern.groups == 0:
+        hint = "the default is '^([^-]+)-': what stands before the first hyphen of an id"
+        raise InputError(
+            expected="a regular expression with a group, the speaker",
+            got=got,
+            where="data.speaker_pattern",
+            hint=hint,
+        )
+    return pattern
+
+
+def _numbered(path: Path) -> list[tuple[int, str]]:
+    """The lines of a text file that are not blank, with their numbers from 1; Windows line ends are no trouble."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "the homework's archive has train_split.txt, train_labels.txt and test_split.txt beside feat/"
+        raise InputError(
+            expected="a text file", got=f"{type(error).__name__}: {error}", where=path, hint=hint
+        ) from error
+    return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def _is_name(id: str) -> bool:
+    """Whether an id can only name a file directly in its folder."""
+    return re.fullmatch(r"[^\s/\\\0]+", id) is not None and id not in (".", "..")
+
+
+class LibriPhoneUtterances:
+    """One split: each line of its list is an utterance, or a problem."""
+
+    def __init__(
+        self, corpus: LibriPhone, split: str, listed: list[tuple[int, str]], label_lines: LabelLines | None
+    ):
+        self.corpus, self.split, self.listed, self.label_lines = corpus, split, listed, label_lines
+        self.ids = tuple(id for _, id in listed)
+        self.first_line = {id: number for number, id in reversed(listed)}
+        self.code = {str(label): label for label in range(len(corpus.phones))}
+
+    def read(self, position: int) -> Utterance | list[Problem]:
+        number, id = self.listed[position]
+        file = self.corpus.features(self.split, id)
+        if wrong := self._check_line(number, id, file):
+            return [wrong]
+        features = _read_features(file, file.relative_to(self.corpus.root).as_posix(), self.corpus.coeffs)
+        labels = None if self.label_lines is None else self._read_labels(id)
+        problems = [answer for answer in (features, labels) if isinstance(answer, Problem)]
+        if problems:
+            return problems
+        if labels is not None and len(labels) != len(features):
+            line, _ = self.label_lines[id][0]
+            return [
+                Problem(LABELS, line, f"{id} has {len(labels)} labels for {len(features)} frames", LABEL_LINE)
+            ]
+        return Utterance(id, self.corpus.speaker(id), features, labels)
+
+    def _check_line(self, number: int, id: str, file: Path) -> Problem | None:
+        listed = f"{self.split}_split.txt"
+        if not _is_name(id):
+            return Problem(
+                listed, number, f"{id!r} is not the name of a file in feat/{self.split}/", ONE_NAME
+            )
+        if not file.resolve().is_relative_to(file.parent.resolve()):
+            return Problem(listed, number, f"{id!r} is a link that leaves feat/{self.split}/", NO_LINKS)
+        if number != self.first_line[id]:
+            return Problem(
+                listed, number, f"{id} is listed already in line {self.first_line[id]}", LISTED_ONCE
+            )
+        return None
+
+    def _read_labels(self, id: str) -> UInt8[Tensor, "frame"] | Problem:
+        match self.label_lines.get(id, []):
+            case []:
+                return Problem(LABELS, None, f"no line for {id}", LABEL_LINE)
+            case [(line, text)]:
+                labels = text.split()
+            case [(first, _), (line, _), *_]:
+                return Problem(LABELS, line, f"{id} has a line already, line {first}", LABEL_LINE)
+        try:
+            # the look-up turns a label's text into its class and checks it in one step
+            return torch.from_numpy(np.fromiter(map(self.code.__getitem__, labels), np.uint8, len(labels)))
+        except KeyError as error:
+            known = f"an integer from 0 to {len(self.code) - 1}"
+            return Problem(LABELS, line, f"{id}: the label {error.args[0]!r} is not {known}", LABEL_RANGE)
+
+
+def _read_features(path: Path, file: str, coeffs: int) -> Float[Tensor, "frame coeff"] | Problem:
+    """The tensor in a `.pt` file, or what is wrong with it. Never runs code from the file."""
+    try:
+        tensor = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        return Problem(file, None, "no such file", SAVE_AGAIN)
+    except pickle.UnpicklingError:
+        return Problem(
+            file,
+            None,
+            "not a plain tensor: a damaged file, or one that would run code when loaded",
+            SAVE_AGAIN,
+        )
+    except Exception as error:  # a damaged file fails anywhere in the zip reader, the unpickler or torch
+        return Problem(file, None, f"cannot be read: {str(error).splitlines()[0]}", SAVE_AGAIN)
+    if not isinstance(tensor, Tensor):
+        return Problem(file, None, f"holds a {type(tensor).__name__} instead of a tensor", SAVE_AGAIN)
+    if tensor.dtype != torch.float32 or tensor.layout != torch.strided or tensor.device.type != "cpu":
+        kind = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}".replace("torch.", "")
+        return Problem(file, None, f"{kind} instead of a dense float32 tensor", SAVE_AGAIN)
+    if tensor.ndim != 2 or tensor.shape[1] != coeffs or len(tensor) == 0:
+        return Problem(
+            file, None, f"the shape {list(tensor.shape)} instead of [frames, {coeffs}]", SAVE_AGAIN
+        )
+    finite = tensor.isfinite().all(dim=1)
+    if not finite.all():
+        first = int((~finite).nonzero()[0])
+        return Problem(
+            file, None, f"NaN or infinity in {int((~finite).sum())} frames, the first is {first}", SAVE_AGAIN
+        )
+    return tensor.detach()

@@ -1,0 +1,128 @@
+"""From a store and a split to batches on the device.
+
+The loaders hand out indices; `on_before_batch_transfer` gathers what they stand for, on the device if the frames live
+there (then nothing is copied in the inner loop), else on the host.
+"""
+
+import logging
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from phoneme.batches import Batches, FrameBatches, UtteranceBatches
+from phoneme.errors import InputError
+from phoneme.losses import IGNORE
+from phoneme.metrics import at_boundary
+from phoneme.splits import Split
+from phoneme.store import FrameStore
+from phoneme.windows import gather_labels, gather_utterances, gather_windows
+
+log = logging.getLogger(__name__)
+
+FREE_SHARE = 0.5  # of the device's free memory the frames may take: the rest is the model's
+
+
+def fits(store: FrameStore, device: torch.device) -> bool:
+    """Whether the frames fill less than `FREE_SHARE` of a CUDA device's free memory; a warning if they do not."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    if store.nbytes > FREE_SHARE * free:
+        log.warning("the frames (%.1f GiB) stay in host memory: the device has %.1f GiB free; each batch is copied",
+                    store.nbytes / 2**30, free / 2**30)
+        return False
+    return True
+
+
+class FrameBatch(NamedTuple):
+    """Windows around single frames."""
+
+    inputs: Float[Tensor, "batch context coeff"]
+    targets: Int64[Tensor, "batch"]
+    boundary: Bool[Tensor, "batch"]  # the frame has a neighbour of another class
+
+    @property
+    def arguments(self) -> tuple[Tensor]:
+        """What the model is called with."""
+        return (self.inputs,)
+
+
+class UtteranceBatch(NamedTuple):
+    """Whole utterances, zero-padded to the longest."""
+
+    inputs: Float[Tensor, "batch frame coeff"]
+    targets: Int64[Tensor, "batch frame"]  # IGNORE where padded
+    boundary: Bool[Tensor, "batch frame"]
+    lengths: Int64[Tensor, "batch"]  # in frames
+
+    @property
+    def arguments(self) -> tuple[Tensor, Tensor]:
+        """What the model is called with."""
+        return self.inputs, self.lengths
+
+
+class PhonemeData(LightningDataModule):
+    """Training and validation batches of one labelled store.
+
+    `unit` is what the model labels at once: "frame" (windows of `context` frames) or "utterance" (whole ones, at most
+    `batch_frames` padded frames a batch). `device` is "auto" or "cpu": where the frames are kept.
+    """
+
+    def __init__(
+        self, store: FrameStore, split: Split, *, unit: str = "frame", context: int = 1, batch_size: int = 512,
+        eval_batch_size: int = 4096, batch_frames: int = 16_000, device: str = "auto", seed: int = 0,
+    ):
+        super().__init__()
+        if device not in ("auto", "cpu"):
+            raise InputError(expected="auto or cpu", got=device, where="data.device",
+                             hint="auto keeps the frames on the training device if they fill less than half of it")
+        self.store, self.split, self.unit, self.context = store, split, unit, context
+        self.batch_size, self.eval_batch_size, self.batch_frames = batch_size, eval_batch_size, batch_frames
+        self.device, self.seed = device, seed
+        self.boundary = at_boundary(store.labels, store.offsets)
+        self.lengths = store.offsets.diff()
+
+    def setup(self, stage: str) -> None:
+        self.place(self.trainer.strategy.root_device)
+
+    def place(self, device: torch.device) -> None:
+        """Move the frames to `device` if they are wanted there and fit."""
+        if self.device == "auto" and fits(self.store, device):
+            self.store, self.boundary = self.store.to(device), self.boundary.to(device)
+
+    def train_dataloader(self) -> Batches:
+        trainer = self.trainer
+        return self.batches(self.split.train, self.batch_size, self.seed, trainer.global_rank, trainer.world_size)
+
+    def val_dataloader(self) -> Batches:
+        trainer = self.trainer
+        return self.batches(self.split.val, self.eval_batch_size, None, trainer.global_rank, trainer.world_size)
+
+    def batches(
+        self, ids: tuple[str, ...], batch_size: int, seed: int | None = None, rank: int = 0, world: int = 1
+    ) -> Batches:
+        """Batches of the utterances `ids` for one process of `world`; shuffled if `seed` is given."""
+        rows = self.store.rows_of(ids)
+        if self.unit == "utterance":
+            return UtteranceBatches(rows, self.lengths[rows], self.batch_frames, seed=seed, rank=rank, world=world)
+        return FrameBatches(self.store.frame_indices(rows), batch_size, seed=seed, rank=rank, world=world)
+
+    def on_before_batch_transfer(self, batch: Tensor, dataloader_idx: int = 0) -> FrameBatch | UtteranceBatch:
+        return self.gather(batch)
+
+    def gather(self, batch: Int64[Tensor, "batch"]) -> FrameBatch | UtteranceBatch:
+        """What a batch of indices stands for, on the device of the frames."""
+        store = self.store
+        if self.unit == "frame":
+            index = batch.to(store.frames.device)
+            inputs = gather_windows(store.frames, store.offsets, index, self.context)
+            return FrameBatch(inputs, store.labels.index_select(0, index).long(), self.boundary.index_select(0, index))
+        longest = int(self.lengths[batch].max())
+        rows = batch.to(store.frames.device)
+        inputs, index, lengths, mask = gather_utterances(store.frames, store.offsets, rows, longest)
+        targets = gather_labels(store.labels, index, mask, IGNORE)
+        boundary = self.boundary.index_select(0, index.flatten()).view(index.shape) & mask
+        return UtteranceBatch(inputs, targets, boundary, lengths)

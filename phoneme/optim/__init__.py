@@ -1,0 +1,76 @@
+"""Optimizers by name, and schedules of their learning rate."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import torch
+from torch import nn
+
+from phoneme.build import did_you_mean
+from phoneme.errors import InputError
+from phoneme.optim.schedules import make_schedule
+
+__all__ = ["OPTIMIZERS", "make_optimizer", "make_schedule"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One of torch's optimizers: what a user may set, and what differs here from torch's defaults."""
+
+    build: type[torch.optim.Optimizer]
+    options: tuple[str, ...]
+    defaults: dict[str, float] = field(default_factory=dict)
+
+
+ADAM_OPTIONS = ("betas", "eps", "weight_decay", "amsgrad", "fused")
+OPTIMIZERS = MappingProxyType(
+    {
+        "sgd": Recipe(torch.optim.SGD, ("weight_decay",)),
+        # 0.9: Sutskever et al. 2013, and every framework's example since
+        "momentum": Recipe(torch.optim.SGD, ("momentum", "nesterov", "weight_decay"), {"momentum": 0.9}),
+        "adagrad": Recipe(
+            torch.optim.Adagrad, ("lr_decay", "weight_decay", "initial_accumulator_value", "eps")
+        ),
+        "rmsprop": Recipe(torch.optim.RMSprop, ("alpha", "eps", "weight_decay", "momentum", "centered")),
+        "adam": Recipe(torch.optim.Adam, ADAM_OPTIONS),
+        "adamw": Recipe(torch.optim.AdamW, ADAM_OPTIONS),
+    }
+)
+
+
+def make_optimizer(
+    parameters: Iterable[nn.Parameter], *, name: str, lr: float, **options: object
+) -> torch.optim.Optimizer:
+    """Torch's own optimizer of this name: the lecture's family from plain descent to Adam, and AdamW.
+
+    Raises InputError for an unknown name, a rate that is not positive and finite, an option this optimizer
+    does not have, and a value torch refuses (its own words are in the message).
+    """
+    if name not in OPTIMIZERS:
+        raise InputError(
+            expected="a known optimizer", got=name, where="optim.name", hint=did_you_mean(name, OPTIMIZERS)
+        )
+    if not (0.0 < lr < math.inf):
+        raise InputError(
+            expected="a positive learning rate", got=lr, where="optim.lr", hint="1e-4 is the sample code's"
+        )
+    recipe = OPTIMIZERS[name]
+    for option in options:
+        if option not in recipe.options:
+            raise InputError(
+                expected=f"an option of {name}",
+                got=option,
+                where=f"optim.{option}",
+                hint=did_you_mean(option, recipe.options),
+            )
+    try:
+        return recipe.build(parameters, lr=lr, **{**recipe.defaults, **options})
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            expected=f"values that {name} accepts",
+            got=f"{options} ({error})",
+            where="optim",
+            hint=f"see the documentation of torch.optim.{recipe.build.__name__}",
+        ) from error

@@ -1,0 +1,46 @@
+"""Open the stores that a run's data section asks for."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from phoneme.corpora import Corpus, open_corpus
+from phoneme.errors import InputError
+from phoneme.store import FrameStore, open_store
+
+STORE_OPTIONS = ("dtype", "cache_dir", "on_bad_utterance", "workers")
+CORPUS_OPTIONS = ("name", "root", "speaker_pattern")
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The frames of a corpus: to train and validate on, and to hand in if the folder has a test split."""
+
+    train: FrameStore
+    test: FrameStore | None
+
+
+def open_stores(data: dict[str, Any]) -> Stores:
+    """The stores of a data section; built on first use, from the cache afterwards.
+
+    The test split is opened now, not after the training: a bad test file has to stop a run before it costs anything.
+    """
+    corpus, options = _corpus(data), _store_options(data)
+    test = open_store(corpus, "test", **options) if corpus.has_split("test") else None
+    return Stores(open_store(corpus, "train", **options), test)
+
+
+def open_test(data: dict[str, Any]) -> FrameStore:
+    """The test split of a data section. Raises InputError if the folder has none."""
+    corpus = _corpus(data)
+    if not corpus.has_split("test"):
+        raise InputError(expected="a folder with a test split", got="none", where=corpus.root,
+                         hint="set data=... data.root=... to the homework's folder")
+    return open_store(corpus, "test", **_store_options(data))
+
+
+def _corpus(data: dict[str, Any]) -> Corpus:
+    return open_corpus(**{key: data[key] for key in CORPUS_OPTIONS if key in data})
+
+
+def _store_options(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: data[key] for key in STORE_OPTIONS}

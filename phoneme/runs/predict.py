@@ -1,0 +1,47 @@
+"""A trained checkpoint over a test split: `prediction.csv`."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from phoneme.checkpoint import model_of, read_checkpoint
+from phoneme.errors import InputError
+from phoneme.evaluation import predict
+from phoneme.runs.data import open_test
+from phoneme.submission import check_sample, write_submission
+
+log = logging.getLogger(__name__)
+
+
+def run_predict(settings: dict[str, Any], folder: Path) -> Path:
+    """Label the test split of `settings["data"]` (or of the data the checkpoint was trained on)."""
+    checkpoint = read_checkpoint(settings["ckpt_path"])
+    model = model_of(checkpoint, settings["ckpt_path"])
+    section = settings["data"] or OmegaConf.to_container(OmegaConf.create(checkpoint["phoneme"]["config"]["data"]),
+                                                         resolve=True)
+    store = open_test(section)
+    coeffs = checkpoint["phoneme"]["coeffs"]
+    if store.coeffs != coeffs:
+        raise InputError(expected=f"{coeffs} coefficients a frame, as the checkpoint has", got=store.coeffs,
+                         where="data.root", hint="predict on features made like those of the training")
+    sample = section["sample_submission"]
+    if sample:
+        check_sample(sample, store.n_frames)
+    answers = predict(model, store, _device(settings["device"]), settings["batch_size"])
+    path = write_submission(folder / "prediction.csv", answers, store.n_frames, sample)
+    log.info("submission: %s (%d rows)", path, store.n_frames)
+    return path
+
+
+def _device(name: str) -> torch.device:
+    if name != "auto":
+        try:
+            return torch.zeros(0, device=name).device
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(expected="auto, cpu, or a device that is here", got=name, where="device",
+                             hint=str(error).splitlines()[0]) from error
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator or torch.device("cpu")

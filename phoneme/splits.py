@@ -1,0 +1,105 @@
+"""Which utterances train and which validate: never frames, whose windows overlap, and never both."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from phoneme.errors import InputError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Utterance ids on each side of a split."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+    def __post_init__(self):
+        assert self.train and self.val, "a side of the split is empty"
+        assert len({*self.train, *self.val}) == len(self.train) + len(self.val), (
+            "an id is on both sides, or twice"
+        )
+
+
+def split_ids(
+    ids: Sequence[str],
+    speakers: Sequence[str | None],
+    *,
+    by: str = "utterance",
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    folds: int | None = None,
+    fold: int = 0,
+) -> Split:
+    """Shuffle groups of ids and cut.
+
+    A group is one utterance, or (by="speaker") all of one speaker's. `Random(seed)` shuffles the groups; of n, the first
+    `int(n * (1 - val_fraction))` train and the rest validate. By utterance that is the course's own algorithm (its sample
+    code of 2022: seed 1337, fraction 0.2). With `folds`, every folds-th group from `fold` on validates instead: the
+    folds are disjoint and together they are everything.
+
+    Raises:
+        InputError: a setting out of its range, an utterance without a speaker, or too few groups to divide.
+    """
+    groups = _groups(ids, speakers, by)
+    parts = 2 if folds is None else folds
+    if parts < 2 or not 0 <= fold < parts:
+        raise InputError(
+            expected="at least two folds, and one of them from 0 on",
+            got=f"folds={folds}, fold={fold}",
+            where="data.split.folds",
+            hint="for five-fold cross-validation run data.split.folds=5 data.split.fold=0,1,2,3,4 -m",
+        )
+    if len(groups) < parts:
+        raise InputError(
+            expected=f"at least {parts} {by}s to split",
+            got=len(groups),
+            where="data.split",
+            hint="use more data, or fewer folds",
+        )
+    random.Random(seed).shuffle(groups)
+    held_out = (
+        range(_count_train(len(groups), val_fraction), len(groups))
+        if folds is None
+        else range(fold, len(groups), folds)
+    )
+    train = [id for place, group in enumerate(groups) if place not in held_out for id in group]
+    val = [id for place in held_out for id in groups[place]]
+    return Split(tuple(train), tuple(val))
+
+
+def _groups(ids: Sequence[str], speakers: Sequence[str | None], by: str) -> list[list[str]]:
+    """What stays together, in an order that does not depend on the machine."""
+    assert len(ids) == len(speakers), (len(ids), len(speakers))
+    if by == "utterance":
+        return [[id] for id in ids]
+    if by != "speaker":
+        raise InputError(
+            expected="utterance or speaker",
+            got=by,
+            where="data.split.by",
+            hint="by: utterance is the course's",
+        )
+    members: dict[str, list[str]] = {}
+    for id, speaker in zip(ids, speakers, strict=True):
+        if speaker is None:
+            raise InputError(
+                expected="a speaker for each utterance",
+                got=f"none for {id}",
+                where="data.split.by",
+                hint="split by utterance, or set data.speaker_pattern (the 2021 homework does not tell its speakers)",
+            )
+        members.setdefault(speaker, []).append(id)
+    return [members[speaker] for speaker in sorted(members)]
+
+
+def _count_train(n: int, val_fraction: float) -> int:
+    """How many of n groups train: at least one, and not all."""
+    if not 0 < val_fraction < 1:
+        raise InputError(
+            expected="a share between 0 and 1",
+            got=val_fraction,
+            where="data.split.val_fraction",
+            hint="0.1 holds out a tenth",
+        )
+    return min(max(int(n * (1 - val_fraction)), 1), n - 1)
