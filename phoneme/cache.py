@@ -1,7 +1,7 @@
 """Folders of arrays on disk: written whole or not at all, checked when opened, mapped into memory.
 
-An entry is a folder with `.npy` arrays and `meta.json`, which holds what the caller stored and a checksum of every file.
-Nothing here knows what the arrays mean.
+An entry is a folder with `.npy` arrays and `meta.json`, which holds what the caller stored and a checksum of
+every file. Nothing here knows what the arrays mean.
 """
 
 import contextlib
@@ -18,31 +18,33 @@ from pathlib import Path
 import filelock
 import numpy as np
 
+from phoneme.errors import InputError
+
 log = logging.getLogger(__name__)
 
 META = "meta.json"
 TEMPORARY = ".tmp-"
-ABANDONED_S = (
-    24 * 3600
-)  # a build takes minutes: a temporary folder of yesterday belongs to a process that was killed
+ABANDONED_S = 24 * 3600  # a build takes minutes: yesterday's temporary folder is that of a killed process
 CHECK_WHOLE_BYTES = 2 << 30  # a larger file is checked at its ends only, so that opening takes about a second
 CHECK_END_BYTES = 64 << 20
 READ_BYTES = 1 << 20
 
+Entry = tuple[dict, dict[str, np.ndarray]]  # what the caller stored, and the arrays by name
 
-class Damaged(Exception):
+
+class Damaged(OSError):
     """An entry is not what was written."""
 
 
 class ArrayWriter:
-    """Streams rows into an `.npy` file whose length is known only at the end: no second copy of the data in memory.
+    """Streams rows into an `.npy` file whose length is known only at the end.
 
-    numpy pads the header of an array so that its first axis can grow in place.
+    The data is never in memory as a whole. numpy pads the header so that the first axis can grow in place.
     """
 
-    def __init__(self, path: Path, dtype: np.dtype, row_shape: tuple[int, ...] = ()):
+    def __init__(self, path: Path, dtype: str, row_shape: tuple[int, ...] = ()):
         self.dtype, self.row_shape, self.length = np.dtype(dtype), row_shape, 0
-        self.file = open(path, "wb")  # noqa: SIM115: closed by __exit__
+        self.file = open(path, "wb")  # noqa: SIM115 (closed by __exit__)
         self._write_header()
         self.data_starts = self.file.tell()
 
@@ -67,11 +69,55 @@ class ArrayWriter:
         np.lib.format.write_array_header_1_0(self.file, header)
 
 
-def save(entry: Path, fill: Callable[[Path], dict]) -> None:
-    """Write an entry: `fill` puts arrays into the folder it is given, and returns what to keep beside them (JSON).
+def find_or_build(
+    folders: list[Path], label: str, key: str, fill: Callable[[Path], dict], is_stale: Callable[[dict], bool]
+) -> Entry:
+    """The entry `label-key` of the first folder that has it, else a new one in the first that can be written.
 
-    The folder appears under its name only when everything in it is on the disk. If another process has put one there
-    meanwhile, theirs stays.
+    A new entry replaces those with its label whose content `is_stale`. See `save` for `fill`.
+
+    Raises:
+        InputError: no folder has the entry or can be written.
+    """
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            return load(folder / f"{label}-{key}")  # takes no lock: the folder may be read-only
+    failures = []
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked(folder / f"{label}.lock"):
+                found = _load_or_save(folder / f"{label}-{key}", fill)
+                sweep(folder, f"{label}-*", is_stale, keep=folder / f"{label}-{key}")
+                return found
+        except OSError as error:
+            log.info("%s cannot be used: %s", folder, error)
+            failures.append(f"{folder} ({error.strerror or error})")
+    raise InputError(
+        expected="a folder that can be written, with room for the frames",
+        got=f"an error from each: {', '.join(failures)}",
+        where="data.cache_dir",
+        hint="set data.cache_dir to another folder; a frame takes 156 bytes, the 2022 homework 0.5 GB",
+    )
+
+
+def _load_or_save(entry: Path, fill: Callable[[Path], dict]) -> Entry:
+    try:
+        return load(entry)  # another process may have built it while this one waited
+    except FileNotFoundError:
+        pass
+    except Damaged as damage:
+        log.warning("the cache is damaged and is built again: %s", damage)
+        discard(entry)
+    save(entry, fill)
+    return load(entry)
+
+
+def save(entry: Path, fill: Callable[[Path], dict]) -> None:
+    """Write an entry: `fill` puts arrays into the folder it is given and returns what to keep beside them.
+
+    That is JSON. The folder appears under its name only when everything in it is on the disk. If another
+    process has put one there meanwhile, theirs stays.
     """
     temporary = entry.parent / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
     temporary.mkdir()
@@ -93,8 +139,8 @@ def save(entry: Path, fill: Callable[[Path], dict]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def load(entry: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    """What was stored with the arrays, and the arrays by name, as memory maps.
+def load(entry: Path) -> Entry:
+    """A checked entry; its arrays are memory maps.
 
     The maps are private: writing to one changes this process's copy of a page, never the file.
 
@@ -128,15 +174,15 @@ def read_meta(entry: Path) -> dict:
 
 
 def discard(entry: Path) -> None:
-    """Remove an entry; other processes see all of it or nothing, and those that have mapped it keep their maps."""
+    """Remove an entry. Other processes see all of it or nothing; those that mapped it keep their maps."""
     doomed = entry.parent / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
     with contextlib.suppress(OSError):
         os.rename(entry, doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-def sweep(folder: Path, names: str, keep: Path, is_stale: Callable[[dict], bool]) -> None:
-    """Remove abandoned builds, and the entries beside `keep` named like `names` (a glob) whose content is stale."""
+def sweep(folder: Path, names: str, is_stale: Callable[[dict], bool], keep: Path) -> None:
+    """Remove what is stale among the entries named like `names` (a glob), and builds that were abandoned."""
     for entry in folder.glob(names):
         with contextlib.suppress(Damaged):
             if entry != keep and entry.is_dir() and is_stale(read_meta(entry)["content"]):
@@ -170,11 +216,9 @@ def locked(path: Path) -> Iterator[None]:
 def _checksum(path: Path) -> int:
     """CRC-32 of a file, or of its two ends where it is very large."""
     size, crc32 = path.stat().st_size, 0
-    parts = (
-        [(0, size)]
-        if size <= CHECK_WHOLE_BYTES
-        else [(0, CHECK_END_BYTES), (size - CHECK_END_BYTES, CHECK_END_BYTES)]
-    )
+    parts = [(0, size)]
+    if size > CHECK_WHOLE_BYTES:
+        parts = [(0, CHECK_END_BYTES), (size - CHECK_END_BYTES, CHECK_END_BYTES)]
     with open(path, "rb", buffering=0) as file:
         for start, length in parts:
             file.seek(start)

@@ -46,7 +46,7 @@ class PhonemeClassifier(LightningModule):
         self.val_metrics = FrameMetrics(len(phones), phones.silence)
         self.val_loss = MeanMetric()
         self.register_buffer("epoch_sums", torch.zeros(3))  # loss · frames, right frames, frames: so far this epoch
-        self.history: list[dict[str, float]] = []  # one entry an epoch, kept through a resume
+        self.history: list[dict[str, int | float]] = []  # one entry an epoch, kept through a resume
 
     def forward(self, batch: FrameBatch | UtteranceBatch) -> Tensor:
         return self.model(*batch.arguments)

@@ -79,7 +79,8 @@ class MlpConfig:
     _target_: str = "phoneme.models.Mlp"
     context: int = MISSING
     depth: int = MISSING
-    width: int = MISSING
+    width: int | None = None
+    parameters: int | None = None
     norm: str = MISSING
     activation: str = MISSING
     dropout: float = MISSING
@@ -143,7 +144,7 @@ class ScheduleConfig:
 
 @dataclass
 class StepConfig(ScheduleConfig):
-    every: int = MISSING
+    every: float = MISSING
     gamma: float = MISSING
 
 

@@ -5,7 +5,7 @@ there (then nothing is copied in the inner loop), else on the host.
 """
 
 import logging
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -84,6 +84,8 @@ class PhonemeData(LightningDataModule):
         self.device, self.seed = device, seed
         self.boundary = at_boundary(store.labels, store.offsets)
         self.lengths = store.offsets.diff()
+        self.training: Batches | None = None
+        self.position: dict[str, int] | None = None  # in the training batches, from a checkpoint
 
     def setup(self, stage: str) -> None:
         self.place(self.trainer.strategy.root_device)
@@ -95,11 +97,25 @@ class PhonemeData(LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         trainer = self.trainer
-        return self.batches(self.split.train, self.batch_size, self.seed, trainer.global_rank, trainer.world_size)
+        self.training = self.batches(
+            self.split.train, self.batch_size, self.seed, trainer.global_rank, trainer.world_size
+        )
+        if self.position is not None:
+            self.training.load_state_dict(self.position)
+        return self.training
 
     def val_dataloader(self) -> Batches:
         trainer = self.trainer
         return self.batches(self.split.val, self.eval_batch_size, None, trainer.global_rank, trainer.world_size)
+
+    # Lightning restores a loader's own state too late when the schedule has asked for the number of updates; a data
+    # module's state comes in time.
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"training": self.training.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.position = state["training"]
 
     def batches(
         self, ids: tuple[str, ...], batch_size: int, seed: int | None = None, rank: int = 0, world: int = 1

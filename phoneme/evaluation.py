@@ -32,8 +32,8 @@ def evaluate(
     """Loss and metrics of `model` over every frame of the utterances `ids`."""
     model.eval().to(device)
     phones = data.store.phones
-    frame_metrics = FrameMetrics(len(phones), phones.silence).to(device)
-    mean_loss = MeanMetric().to(device)
+    frame_metrics = FrameMetrics(len(phones), phones.silence, sync_on_compute=False).to(device)
+    mean_loss = MeanMetric(sync_on_compute=False).to(device)
     for indices in tqdm(data.batches(ids, data.eval_batch_size), desc="evaluating", unit="batch", leave=False):
         batch = type(gathered := data.gather(indices))(*(part.to(device) for part in gathered))
         logits = model(*batch.arguments)

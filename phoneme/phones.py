@@ -1,11 +1,11 @@
 """Phone tables: what the class numbers of a corpus mean.
 
-TIMIT is labelled with 61 phones, is usually trained with 48 classes and scored with 39 (Lee & Hon 1989); the
-LibriSpeech data has 41 classes, whose names the course does not state: its data is `unnamed(41)` unless the folder
-brings a table of its own.
+TIMIT is labelled with 61 phones, is usually trained with 48 classes and scored with 39 (Lee & Hon 1989). The
+LibriSpeech homework has 41 classes, whose names the course does not state: they are `unnamed(41)` unless the
+folder brings a table of its own.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -45,7 +45,7 @@ class PhoneTable:
 
 
 def unnamed(n: int) -> PhoneTable:
-    """`n` classes whose names nobody states. Class 0 counts as silence: it is 17.4 % of the 2022 homework's frames."""
+    """`n` classes whose names nobody states. Class 0 is silence, at 17.4 % of the 2022 homework's frames."""
     return PhoneTable(f"unnamed{n}", tuple(f"class {k}" for k in range(n)), frozenset({0}))
 
 
@@ -79,9 +79,11 @@ def read_table(path: str | Path) -> PhoneTable:
     if sorted(names) != list(range(len(names))) or not 0 < len(names) <= MAX_CLASSES:
         raise refuse(f"{len(names)} classes that are not numbered 0, 1, 2, … (at most {MAX_CLASSES})", path)
     phones = tuple(names[index] for index in range(len(names)))
-    return PhoneTable(
-        path.stem, phones, frozenset(k for k, phone in enumerate(phones) if phone.lower() == "sil")
-    )
+    return _table(path.stem, phones, {"sil"})
+
+
+def _table(name: str, phones: tuple[str, ...], silent: set[str]) -> PhoneTable:
+    return PhoneTable(name, phones, frozenset(k for k, phone in enumerate(phones) if phone.lower() in silent))
 
 
 @cache
@@ -91,18 +93,11 @@ def _timit_rows() -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(line.split("\t")) for line in lines if not line.startswith("#"))[1:]
 
 
-def _classes(column: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for name in column if name != "-"))
-
-
 def _timit(column: int) -> PhoneTable:
     """One of the three sets; whatever the 39 classes call silence (closures and pauses too) is silence."""
     rows = _timit_rows()
-    phones = _classes(row[column] for row in rows)
-    silent = {row[column] for row in rows if row[2] == "sil"}
-    return PhoneTable(
-        f"timit{len(phones)}", phones, frozenset(k for k, phone in enumerate(phones) if phone in silent)
-    )
+    phones = tuple(dict.fromkeys(row[column] for row in rows if row[column] != "-"))
+    return _table(f"timit{len(phones)}", phones, {row[column] for row in rows if row[2] == "sil"})
 
 
 def timit61() -> PhoneTable:

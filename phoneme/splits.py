@@ -33,22 +33,25 @@ def split_ids(
 ) -> Split:
     """Shuffle groups of ids and cut.
 
-    A group is one utterance, or (by="speaker") all of one speaker's. `Random(seed)` shuffles the groups; of n, the first
-    `int(n * (1 - val_fraction))` train and the rest validate. By utterance that is the course's own algorithm (its sample
-    code of 2022: seed 1337, fraction 0.2). With `folds`, every folds-th group from `fold` on validates instead: the
-    folds are disjoint and together they are everything.
+    A group is one utterance, or (by="speaker") all of one speaker's. `Random(seed)` shuffles the groups; of
+    n, the first `int(n * (1 - val_fraction))` train and the rest validate. By utterance that is the course's
+    own algorithm (its sample code of 2022: seed 1337, fraction 0.2). With `folds`, every folds-th group from
+    `fold` on validates instead: the folds are disjoint, and together they are everything.
 
     Raises:
         InputError: a setting out of its range, an utterance without a speaker, or too few groups to divide.
     """
     groups = _groups(ids, speakers, by)
-    parts = 2 if folds is None else folds
-    if parts < 2 or not 0 <= fold < parts:
+    if folds is None:
+        parts, in_range = 2, fold == 0
+    else:
+        parts, in_range = folds, folds >= 2 and 0 <= fold < folds
+    if not in_range:
         raise InputError(
-            expected="at least two folds, and one of them from 0 on",
+            expected="a number of folds, two or more, and one of them, counted from 0",
             got=f"folds={folds}, fold={fold}",
-            where="data.split.folds",
-            hint="for five-fold cross-validation run data.split.folds=5 data.split.fold=0,1,2,3,4 -m",
+            where="data.split.fold",
+            hint="for five-fold cross-validation: data.split.folds=5 data.split.fold=0,1,2,3,4 -m",
         )
     if len(groups) < parts:
         raise InputError(
@@ -87,7 +90,7 @@ def _groups(ids: Sequence[str], speakers: Sequence[str | None], by: str) -> list
                 expected="a speaker for each utterance",
                 got=f"none for {id}",
                 where="data.split.by",
-                hint="split by utterance, or set data.speaker_pattern (the 2021 homework does not tell its speakers)",
+                hint="split by utterance, or set data.speaker_pattern (the 2021 homework tells no speakers)",
             )
         members.setdefault(speaker, []).append(id)
     return [members[speaker] for speaker in sorted(members)]

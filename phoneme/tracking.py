@@ -1,10 +1,31 @@
 """Loggers: one surface for the CSV file and for Weights & Biases."""
 
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
 import wandb
 from pytorch_lightning.loggers import Logger, WandbLogger
+
+
+def keep_previous_metrics(folder: Path) -> None:
+    """Put aside the metrics.csv of an earlier training in the same folder: Lightning's logger would delete it."""
+    metrics = folder / "metrics.csv"
+    if metrics.exists():
+        number = len(list(folder.glob("metrics-*.csv"))) + 1
+        metrics.rename(folder / f"metrics-{number}.csv")
+
+
+def quieten_lightning() -> None:
+    """Show Lightning's warnings, not its advertisements; each message once."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()  # its own, beside the root's: every line would appear twice
+        logger.propagate = True
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
+    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
 
 
 def log_config(loggers: list[Logger], config: dict[str, Any]) -> None:

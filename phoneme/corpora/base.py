@@ -37,8 +37,9 @@ class Problem:
         return f"{place}: {self.what}"
 
 
+@runtime_checkable
 class Utterances(Protocol):
-    """The utterances of one split, in the order of the corpus. `read` may be called from several threads at once."""
+    """The utterances of one split, in the order of the corpus. Several threads may call `read` at once."""
 
     ids: tuple[str, ...]
 
@@ -48,7 +49,7 @@ class Utterances(Protocol):
 
 @runtime_checkable
 class Corpus(Protocol):
-    """A folder of data in one format. `options` are the settings, beside the files, on which its content depends."""
+    """A folder of data in one format. Its content depends on its files, on `options`, and on nothing else."""
 
     name: str
     root: Path

@@ -1,9 +1,11 @@
 """The 2022 and 2023 homework: a tensor file for each utterance, labels in one text file.
 
-train_split.txt, test_split.txt   one utterance id a line
-train_labels.txt                  `id label label …`, one label a frame, in an order of its own
-feat/{train,test}/ID.pt           a bare float32 tensor [frame, 39]
-phones.txt                        optional, `index name`: what the classes are called
+    train_split.txt, test_split.txt   one utterance id a line
+    train_labels.txt                  `id label label …`, one label a frame, in an order of its own
+    feat/{train,test}/ID.pt           a bare float32 tensor [frame, 39]
+    phones.txt                        optional, `index name`: what the classes are called
+
+Files are joined by id; an utterance is read and checked by itself.
 """
 
 import pickle
@@ -24,9 +26,7 @@ LABELS = "train_labels.txt"
 
 # hints
 SAVE_AGAIN = "copy the .pt file again from the original archive, or write it with torch.save(tensor, path)"
-ONE_NAME = (
-    "a line of a split file is the name of one .pt file in the feature folder, without folder and `.pt`"
-)
+ONE_NAME = "each line of a split file is the name of one .pt file, without folder and without `.pt`"
 NO_LINKS = "put the .pt file itself into the feature folder"
 LISTED_ONCE = "list each utterance once"
 LABEL_LINE = f"{LABELS} has one line for each utterance: its id, then one label for each frame"
@@ -86,7 +86,7 @@ class LibriPhone:
     def _label_lines(self) -> LabelLines:
         lines: LabelLines = {}
         for number, line in _numbered(self.root / LABELS):
-            id, _, labels = line.partition(" ")
+            id, labels = [*line.split(maxsplit=1), ""][:2]
             lines.setdefault(id, []).append((number, labels))
         return lines
 
@@ -115,7 +115,7 @@ def _compile(speaker_pattern: str) -> re.Pattern:
 
 
 def _numbered(path: Path) -> list[tuple[int, str]]:
-    """The lines of a text file that are not blank, with their numbers from 1; Windows line ends are no trouble."""
+    """The lines of a text file that are not blank, stripped (of Windows line ends too), numbered from 1."""
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -154,24 +154,20 @@ class LibriPhoneUtterances:
             return problems
         if labels is not None and len(labels) != len(features):
             line, _ = self.label_lines[id][0]
-            return [
-                Problem(LABELS, line, f"{id} has {len(labels)} labels for {len(features)} frames", LABEL_LINE)
-            ]
+            what = f"{id} has {len(labels)} labels for {len(features)} frames"
+            return [Problem(LABELS, line, what, LABEL_LINE)]
         return Utterance(id, self.corpus.speaker(id), features, labels)
 
     def _check_line(self, number: int, id: str, file: Path) -> Problem | None:
-        listed = f"{self.split}_split.txt"
         if not _is_name(id):
-            return Problem(
-                listed, number, f"{id!r} is not the name of a file in feat/{self.split}/", ONE_NAME
-            )
-        if not file.resolve().is_relative_to(file.parent.resolve()):
-            return Problem(listed, number, f"{id!r} is a link that leaves feat/{self.split}/", NO_LINKS)
-        if number != self.first_line[id]:
-            return Problem(
-                listed, number, f"{id} is listed already in line {self.first_line[id]}", LISTED_ONCE
-            )
-        return None
+            what, hint = f"{id!r} is not the name of a file in feat/{self.split}/", ONE_NAME
+        elif not file.resolve().is_relative_to(file.parent.resolve()):
+            what, hint = f"{id!r} is a link that leaves feat/{self.split}/", NO_LINKS
+        elif number != self.first_line[id]:
+            what, hint = f"{id} is listed already in line {self.first_line[id]}", LISTED_ONCE
+        else:
+            return None
+        return Problem(f"{self.split}_split.txt", number, what, hint)
 
     def _read_labels(self, id: str) -> UInt8[Tensor, "frame"] | Problem:
         match self.label_lines.get(id, []):
@@ -194,29 +190,25 @@ def _read_features(path: Path, file: str, coeffs: int) -> Float[Tensor, "frame c
     try:
         tensor = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        return Problem(file, None, "no such file", SAVE_AGAIN)
+        what = "no such file"
     except pickle.UnpicklingError:
-        return Problem(
-            file,
-            None,
-            "not a plain tensor: a damaged file, or one that would run code when loaded",
-            SAVE_AGAIN,
-        )
+        what = "not a plain tensor: a damaged file, or one that would run code when loaded"
     except Exception as error:  # a damaged file fails anywhere in the zip reader, the unpickler or torch
-        return Problem(file, None, f"cannot be read: {str(error).splitlines()[0]}", SAVE_AGAIN)
+        first_line, *_ = str(error).split("\n")
+        what = f"cannot be read ({type(error).__name__}: {first_line})"
+    else:
+        what = _complaint(tensor, coeffs)
+    return tensor.detach() if what is None else Problem(file, None, what, SAVE_AGAIN)
+
+
+def _complaint(tensor: object, coeffs: int) -> str | None:
+    """Why something is not the features of an utterance, if it is not."""
     if not isinstance(tensor, Tensor):
-        return Problem(file, None, f"holds a {type(tensor).__name__} instead of a tensor", SAVE_AGAIN)
+        return f"holds a {type(tensor).__name__} instead of a tensor"
     if tensor.dtype != torch.float32 or tensor.layout != torch.strided or tensor.device.type != "cpu":
         kind = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}".replace("torch.", "")
-        return Problem(file, None, f"{kind} instead of a dense float32 tensor", SAVE_AGAIN)
+        return f"{kind} instead of a dense float32 tensor"
     if tensor.ndim != 2 or tensor.shape[1] != coeffs or len(tensor) == 0:
-        return Problem(
-            file, None, f"the shape {list(tensor.shape)} instead of [frames, {coeffs}]", SAVE_AGAIN
-        )
-    finite = tensor.isfinite().all(dim=1)
-    if not finite.all():
-        first = int((~finite).nonzero()[0])
-        return Problem(
-            file, None, f"NaN or infinity in {int((~finite).sum())} frames, the first is {first}", SAVE_AGAIN
-        )
-    return tensor.detach()
+        return f"the shape {list(tensor.shape)} instead of [frames, {coeffs}]"
+    bad = (~tensor.isfinite().all(dim=1)).nonzero()
+    return f"NaN or infinity in {len(bad)} frames, the first is {int(bad[0])}" if len(bad) else None

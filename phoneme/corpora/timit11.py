@@ -2,14 +2,16 @@
 
     train_11.npy [row, 429] float32, train_label_11.npy [row] strings '0' … '38', test_11.npy [row, 429]
 
-A row is one frame with its five neighbours on each side, 39 coefficients each; block k of row t is frame t - 5 + k, and
-the label is the centre's. Successive rows of an utterance therefore share ten blocks. Row r + 1 continues row r if its
-blocks 0 … 9 are bit by bit the blocks 1 … 10 of row r; where that fails, an utterance begins. Its frames are the centre
-blocks, so each is stored once instead of eleven times, any context width can be gathered, and a sequence model sees
-whole utterances. Rows keep their order: frame i of the test split is row i of `prediction.csv`.
+A row is one frame with its five neighbours on each side, 39 coefficients each: block k of row t is frame
+t-5+k, and the label is the centre's. Successive rows of an utterance therefore share ten blocks. Row r + 1
+continues row r if its blocks 0 … 9 are bit by bit the blocks 1 … 10 of row r; where that fails, an utterance
+begins. Its frames are the centre blocks. So each frame is stored once instead of eleven times, any context
+can be gathered, and a sequence model sees whole utterances. Rows keep their order: frame i of the test split
+is row i of `prediction.csv`.
 """
 
 import logging
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,10 @@ CENTRE = BLOCKS // 2
 ROWS_AT_ONCE = 8192  # 14 MB
 UNPACK_AGAIN = "copy the file again from the original archive timit_11"
 LABEL_FILE = "train_label_11.npy"
+EDGES = (
+    "%s: in %d of %d utterances the first or last rows show frames that have no row of their own. "
+    "They are lost: windows gathered there repeat the edge frame instead, unlike the rows of the file"
+)
 
 
 class Timit11:
@@ -65,15 +71,18 @@ class Timit11Utterances:
 
     def __init__(self, corpus: Timit11, split: str):
         self.path = corpus.rows_file(split)
-        rows = open_rows(self.path)
-        self.labels = _open_labels(corpus.root / LABEL_FILE, len(rows)) if split == "train" else None
+        n_rows = len(open_rows(self.path))
+        self.labels = _open_labels(corpus.root / LABEL_FILE, n_rows) if split == "train" else None
         self.classes = len(corpus.phones)
-        self.bounds = np.append(find_starts(self.path), len(rows))
-        self.ids = tuple(f"{split}-{position:05d}" for position in range(len(self.bounds) - 1))
-        _warn_of_edges(rows, self.bounds, self.path)
+        starts = find_starts(self.path)
+        self.bounds = list(pairwise([*starts, n_rows]))
+        self.ids = tuple(f"{split}-{position:05d}" for position in range(len(self.bounds)))
+        other = sum(not _repeats_its_edges(self.path, start, stop) for start, stop in self.bounds)
+        if other:
+            log.warning(EDGES, self.path, other, len(self.bounds))
 
     def read(self, position: int) -> Utterance | list[Problem]:
-        start, stop = (int(bound) for bound in self.bounds[position : position + 2])
+        start, stop = self.bounds[position]
         features = np.array(open_rows(self.path)[start:stop, CENTRE * COEFFS : (CENTRE + 1) * COEFFS])
         problems = []
         if not np.isfinite(features).all():
@@ -101,7 +110,7 @@ class Timit11Utterances:
 def open_rows(path: Path) -> np.ndarray:
     """The rows of a split as a new memory map.
 
-    New for each use: what has been read through a map counts as this process's memory until the map is closed.
+    New for each use, because what was read through a map counts as this process's memory until it is closed.
 
     Raises:
         InputError: not an array of rows of 11 x 39 float32, or none at all.
@@ -134,32 +143,21 @@ def _open_array(path: Path) -> np.ndarray:
         ) from error
 
 
-def find_starts(path: Path) -> np.ndarray:
-    """The rows that do not continue the row before them: where the utterances begin. `[utterance]` int64."""
+def find_starts(path: Path) -> list[int]:
+    """The rows that do not continue the row before them: where the utterances begin."""
     n_rows = len(open_rows(path))
-    starts = [np.zeros(1, np.int64)]
+    starts = [0]
     for first in range(0, n_rows - 1, ROWS_AT_ONCE):
-        rows = open_rows(path)[first : first + ROWS_AT_ONCE + 1].view(
-            np.uint32
-        )  # bits, so that NaN equals itself
+        rows = open_rows(path)[first : first + ROWS_AT_ONCE + 1].view(np.uint32)  # bits: NaN == NaN
         continues = (rows[:-1, COEFFS:] == rows[1:, :-COEFFS]).all(axis=1)
-        starts.append(first + 1 + np.flatnonzero(~continues))
-    return np.concatenate(starts)
+        starts += (first + 1 + np.flatnonzero(~continues)).tolist()
+    return starts
 
 
-def _warn_of_edges(rows: np.ndarray, bounds: np.ndarray, path: Path) -> None:
-    """Say so if windows gathered with clamped edges are not everywhere the rows of the file.
+def _repeats_its_edges(path: Path, start: int, stop: int) -> bool:
+    """Whether the rows of an utterance show its first and last frame where it has no further neighbours.
 
-    By the overlaps they are, if the first row of each utterance repeats its centre to the left and the last row
-    repeats its own to the right.
+    By the overlaps, gathering windows with clamped edges then gives back all its rows.
     """
-    first = rows[bounds[:-1]].view(np.uint32).reshape(-1, BLOCKS, COEFFS)
-    last = rows[bounds[1:] - 1].view(np.uint32).reshape(-1, BLOCKS, COEFFS)
-    clamped = (first[:, :CENTRE] == first[:, [CENTRE]]).all(axis=(1, 2))
-    clamped &= (last[:, CENTRE + 1 :] == last[:, [CENTRE]]).all(axis=(1, 2))
-    if not clamped.all():
-        log.warning(
-            "%s: in %d of %d utterances the first or last %d rows show frames that have no row of their own. They "
-            "are lost: windows gathered there repeat the first or last frame instead, and differ from the file's rows",
-            path, int((~clamped).sum()), len(clamped), CENTRE,
-        )  # fmt: skip
+    first, last = open_rows(path)[[start, stop - 1]].view(np.uint32).reshape(2, BLOCKS, COEFFS)
+    return bool((first[:CENTRE] == first[CENTRE]).all() and (last[CENTRE + 1 :] == last[CENTRE]).all())

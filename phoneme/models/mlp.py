@@ -9,6 +9,7 @@ from phoneme.build import did_you_mean
 from phoneme.errors import InputError
 from phoneme.models.frame import FrameModel
 from phoneme.models.norm import make_linear, make_norm
+from phoneme.models.width import mlp_width_for
 
 ACTIVATIONS = MappingProxyType(
     {
@@ -46,9 +47,10 @@ class Mlp(FrameModel):
 
     `depth` counts the hidden blocks exactly. (The course's sample code counts those after the first: its
     `hidden_layers=3` is depth 4 here.) `residual` adds a block's input to its output where the shapes agree:
-    in every block after the first, and in the first if a window has `width` numbers.
+    in every block after the first, and in the first if a window has `width` numbers. Instead of `width`, `parameters`
+    asks for the width whose parameter count is nearest to that number.
 
-    Raises InputError, `where` naming the key, for an even context, a depth or width below 1, an unknown norm
+    Raises InputError, `where` naming the key, for an even context, a depth or width below 1, not exactly one of `width` and `parameters`, an unknown norm
     or activation, a dropout outside [0, 1), and for `residual` where no block could use it.
     """
 
@@ -59,13 +61,25 @@ class Mlp(FrameModel):
         classes: int,
         context: int,
         depth: int,
-        width: int,
+        width: int | None = None,
+        parameters: int | None = None,
         norm: str = "none",
         activation: str = "relu",
         dropout: float = 0.0,
         residual: bool = False,
     ):
         super().__init__(coeffs=coeffs, classes=classes, context=context)
+        if (width is None) == (parameters is None):
+            raise InputError(
+                expected="either a width or a number of parameters",
+                got="neither" if width is None else f"width {width} and {parameters} parameters",
+                where="model.width, model.parameters",
+                hint="set the other to null; with model.parameters the width is solved for",
+            )
+        if width is None:
+            width = mlp_width_for(
+                parameters, coeffs=coeffs, classes=classes, context=context, depth=depth, norm=norm
+            )
         _check(depth=depth, width=width, activation=activation, dropout=dropout)
         if residual and depth == 1 and self.inputs != width:
             raise InputError(

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Trainer, seed_everything
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from torch import nn
 
 from phoneme import tracking
@@ -29,6 +29,8 @@ from phoneme.submission import check_sample, write_submission
 
 log = logging.getLogger(__name__)
 
+PROGRESS_EVERY = 20  # updates between two redraws of the bar
+
 
 def train(settings: dict[str, Any], portable: dict[str, Any], folder: Path, multirun: bool = False) -> dict[str, Any]:
     """Train as `settings` say and leave the run's files in `folder`; returns the summary.
@@ -36,6 +38,7 @@ def train(settings: dict[str, Any], portable: dict[str, Any], folder: Path, mult
     `portable` is the same configuration with its interpolations kept; it goes into the checkpoints.
     """
     start = time.perf_counter()
+    tracking.quieten_lightning()
     stores = open_stores(settings["data"])
     checkpoint = read_checkpoint(settings["ckpt_path"]) if settings["ckpt_path"] else None
     split = _split(stores, settings["data"]["split"], checkpoint)
@@ -95,7 +98,10 @@ def _data(settings: dict[str, Any], stores: Stores, split: Split, model: nn.Modu
 
 def _trainer(settings: dict[str, Any], folder: Path, multirun: bool) -> tuple[Trainer, Throughput]:
     callbacks = [build(section, f"callbacks.{name}") for name, section in settings["callbacks"].items() if section]
+    tracking.keep_previous_metrics(folder)
     loggers = [build(section, f"logger.{name}") for name, section in settings["logger"].items() if section]
+    if settings["trainer"]["enable_progress_bar"]:
+        callbacks.append(TQDMProgressBar(refresh_rate=PROGRESS_EVERY))
     throughput = Throughput()
     trainer = build(
         settings["trainer"], "trainer", callbacks=[*callbacks, throughput], logger=loggers,
@@ -107,6 +113,7 @@ def _trainer(settings: dict[str, Any], folder: Path, multirun: bool) -> tuple[Tr
             expected="one process a job in a multirun", got=f"{trainer.world_size} processes", where="trainer.devices",
             hint="each process would start the whole sweep again: set trainer.devices=1, or start the jobs one by one",
         )
+    log.info("%s, %d process(es), precision %s", trainer.strategy.root_device, trainer.world_size, trainer.precision)
     return trainer, throughput
 
 
@@ -144,7 +151,8 @@ def _conclude(
     summary = {
         **{f"val_{name}": round(value, 6) for name, value in validation.metrics.items()},
         **{f"train_{name}": round(training.metrics[name], 6) for name in ("accuracy", "loss")},
-        "train_frames_evaluated": int(training.confusion.sum()),
+        "val_frames": int(validation.confusion.sum()),
+        "train_frames": int(training.confusion.sum()),
         "parameters": count_parameters(model),
         "epochs": trainer.current_epoch,
         "train_frames_per_second": round(throughput.frames_per_second, 1),

@@ -130,3 +130,15 @@ def test_counts_each_parameter_once():
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     model[1].weight = model[0].weight
     assert count_parameters(model) == 4 + 2 + 2
+
+
+def test_width_is_solved_from_the_number_of_parameters():
+    model = Mlp(coeffs=39, classes=41, context=11, depth=3, parameters=6_779_945)
+    assert model.output.in_features == 1727
+    assert abs(count_parameters(model) - 6_779_945) < 5_000
+
+
+@pytest.mark.parametrize(("sizes", "got"), [({}, "neither"), ({"width": 4, "parameters": 100}, "width 4 and 100")])
+def test_either_a_width_or_a_number_of_parameters(sizes, got):
+    with pytest.raises(InputError, match=rf"either a width or a number of parameters, got {got}"):
+        Mlp(coeffs=3, classes=4, context=1, depth=1, **sizes)
