@@ -42,30 +42,14 @@ def split_ids(
         InputError: a setting out of its range, an utterance without a speaker, or too few groups to divide.
     """
     groups = _groups(ids, speakers, by)
-    if folds is None:
-        parts, in_range = 2, fold == 0
-    else:
-        parts, in_range = folds, folds >= 2 and 0 <= fold < folds
-    if not in_range:
+    least = 2 if folds is None else folds
+    if len(groups) < least:
+        hint = "use more data, or fewer folds"
         raise InputError(
-            expected="a number of folds, two or more, and one of them, counted from 0",
-            got=f"folds={folds}, fold={fold}",
-            where="data.split.fold",
-            hint="for five-fold cross-validation: data.split.folds=5 data.split.fold=0,1,2,3,4 -m",
+            expected=f"at least {least} {by}s to split", got=len(groups), where="data.split", hint=hint
         )
-    if len(groups) < parts:
-        raise InputError(
-            expected=f"at least {parts} {by}s to split",
-            got=len(groups),
-            where="data.split",
-            hint="use more data, or fewer folds",
-        )
+    held_out = _held_out(len(groups), val_fraction, folds, fold)
     random.Random(seed).shuffle(groups)
-    held_out = (
-        range(_count_train(len(groups), val_fraction), len(groups))
-        if folds is None
-        else range(fold, len(groups), folds)
-    )
     train = [id for place, group in enumerate(groups) if place not in held_out for id in group]
     val = [id for place in held_out for id in groups[place]]
     return Split(tuple(train), tuple(val))
@@ -96,13 +80,19 @@ def _groups(ids: Sequence[str], speakers: Sequence[str | None], by: str) -> list
     return [members[speaker] for speaker in sorted(members)]
 
 
-def _count_train(n: int, val_fraction: float) -> int:
-    """How many of n groups train: at least one, and not all."""
-    if not 0 < val_fraction < 1:
+def _held_out(n: int, val_fraction: float, folds: int | None, fold: int) -> range:
+    """Which of n places validate: at least one, and not all."""
+    if fold not in range(1 if folds is None else folds) or folds == 1:
         raise InputError(
-            expected="a share between 0 and 1",
-            got=val_fraction,
-            where="data.split.val_fraction",
-            hint="0.1 holds out a tenth",
+            expected="a number of folds, two or more, and one of them, counted from 0",
+            got=f"folds={folds}, fold={fold}",
+            where="data.split.fold",
+            hint="for five-fold cross-validation: data.split.folds=5 data.split.fold=0,1,2,3,4 -m",
         )
-    return min(max(int(n * (1 - val_fraction)), 1), n - 1)
+    if folds is not None:
+        return range(fold, n, folds)
+    if not 0 < val_fraction < 1:
+        hint = "0.1 holds out a tenth"
+        where = "data.split.val_fraction"
+        raise InputError(expected="a share between 0 and 1", got=val_fraction, where=where, hint=hint)
+    return range(min(max(int(n * (1 - val_fraction)), 1), n - 1), n)

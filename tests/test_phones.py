@@ -4,7 +4,7 @@ from phoneme.errors import InputError
 from phoneme.phones import PhoneTable, fold, read_table, timit39, timit48, timit61, unnamed
 from tests.folders import SAMPLE
 
-# shared/homework.md, word by word
+# the class list that the 2021 homework states
 HOMEWORK_2021 = """0 iy 1 ih 2 eh 3 ae 4 ah 5 uw 6 uh 7 aa 8 ey 9 ay 10 oy 11 aw 12 ow 13 l 14 r 15 y 16 w
 17 er 18 m 19 n 20 ng 21 ch 22 jh 23 dh 24 b 25 d 26 dx 27 g 28 p 29 t 30 k 31 z 32 v 33 f 34 th 35 s 36 sh
 37 hh 38 sil"""
