@@ -51,10 +51,17 @@ class Batches(ABC):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.epoch, "handed_out": self.handed_out}
+        return {"epoch": self.epoch, "handed_out": self.handed_out, "batches": len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue at a position; InputError in the middle of an epoch that is now cut into other batches."""
         self.epoch, self._resume_at = state["epoch"], state["handed_out"]
+        if self._resume_at < state["batches"] != len(self):
+            raise InputError(
+                expected=f"{state['batches']} batches an epoch, as in the checkpoint, which is from mid-epoch",
+                got=len(self), where="data.batch_size, trainer.devices",
+                hint="set them as they were, or continue from the end of an epoch",
+            )
 
     def generator(self) -> torch.Generator:
         """The epoch's random numbers, from the CPU on every device so that all give the same order."""

@@ -1,5 +1,6 @@
 """Checkpoints: tensors and primitives only, read with `weights_only=True`, built again without a configuration."""
 
+import logging
 import os
 import pickle
 import sys
@@ -12,6 +13,8 @@ from torch import nn
 
 from phoneme.build import build
 from phoneme.errors import InputError
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1  # of the "phoneme" entry
 
@@ -83,6 +86,9 @@ def check_resumable(checkpoint: dict[str, Any], recipe: dict[str, Any], path: st
             got=", ".join(f"{key}={now.get(key)}" for key in changed), where=f"ckpt_path={path}",
             hint="continue with the model and the data the checkpoint was made with",
         )
+    if saved["config"]["optim"] != recipe["config"]["optim"]:
+        log.warning("the optimizer continues as in the checkpoint: %s; optim.… of this run has no effect",
+                    saved["config"]["optim"])
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -98,5 +104,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
+        except (OSError, RuntimeError) as error:
+            cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch covers a full disk
+            if isinstance(cause, OSError):
+                raise OSError(cause.errno, cause.strerror, str(path)) from error
+            raise
         finally:
             partial.unlink(missing_ok=True)

@@ -45,13 +45,16 @@ class PhonemeClassifier(LightningModule):
         self.optim, self.schedule, self.seed, self.recipe = optim, schedule, seed, recipe
         self.val_metrics = FrameMetrics(len(phones), phones.silence)
         self.val_loss = MeanMetric()
-        self.register_buffer("epoch_sums", torch.zeros(3))  # loss · frames, right frames, frames: so far this epoch
+        self.epoch_sums = torch.zeros(3)  # loss · frames, right frames, frames of this process: so far this epoch
         self.history: list[dict[str, int | float]] = []  # one entry an epoch, kept through a resume
 
     def forward(self, batch: FrameBatch | UtteranceBatch) -> Tensor:
         return self.model(*batch.arguments)
 
     # -- training ------------------------------------------------------------------------------------------
+
+    def on_train_start(self) -> None:
+        self.epoch_sums = self.epoch_sums.to(self.device)  # no buffer: DDP would copy the first process's to all
 
     def on_train_epoch_start(self) -> None:
         self.epoch_sums.zero_()  # Lightning does not call this when it resumes in mid-epoch
@@ -68,8 +71,9 @@ class PhonemeClassifier(LightningModule):
             right = ((logits.argmax(-1) == batch.targets) & counted).sum()
             self.epoch_sums += torch.stack([loss.detach().float() * frames, right, frames])
         if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:
-            self._check_finite(loss.detach(), f"update {self.trainer.global_step}")
-            self.log("train/loss_step", loss.detach(), prog_bar=True)
+            loss_step = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean")  # over the processes
+            self._check_finite(loss_step, f"update {self.trainer.global_step}")
+            self.log("train/loss_step", loss_step, prog_bar=True)
             self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
@@ -123,6 +127,8 @@ class PhonemeClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["phoneme"] = self.recipe
         checkpoint["history"] = self.history
+        checkpoint["epoch_sums"] = self.all_gather(self.epoch_sums).view(-1, 3)  # [process, sum]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
+        self.epoch_sums = checkpoint["epoch_sums"][self.global_rank :: self.trainer.world_size].sum(0)

@@ -34,7 +34,7 @@ def evaluate(
     phones = data.store.phones
     frame_metrics = FrameMetrics(len(phones), phones.silence, sync_on_compute=False).to(device)
     mean_loss = MeanMetric(sync_on_compute=False).to(device)
-    for indices in tqdm(data.batches(ids, data.eval_batch_size), desc="evaluating", unit="batch", leave=False):
+    for indices in tqdm(data.batches(ids, data.eval_batch_size), desc="evaluating", unit="batch", leave=False, disable=None):
         batch = type(gathered := data.gather(indices))(*(part.to(device) for part in gathered))
         logits = model(*batch.arguments)
         mean_loss.update(loss(logits, batch.targets), (batch.targets >= 0).sum())
@@ -67,4 +67,4 @@ def predict(
 
 
 def _progress(batches: FrameBatches | UtteranceBatches) -> tqdm:
-    return tqdm(batches, desc="predicting", unit="batch", leave=False)
+    return tqdm(batches, desc="predicting", unit="batch", leave=False, disable=None)

@@ -7,8 +7,25 @@ from typing import Any
 
 import wandb
 from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from phoneme.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
+class Wandb(WandbLogger):
+    """Lightning's WandbLogger without the argument that wandb 0.31 warns of.
+
+    Further arguments go to `wandb.init`. The first use raises InputError when there is no W&B to be had.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        del self._wandb_init["anonymous"]
+
+
+@rank_zero_only
 def keep_previous_metrics(folder: Path) -> None:
     """Put aside the metrics.csv of an earlier training in the same folder: Lightning's logger would delete it."""
     metrics = folder / "metrics.csv"
@@ -23,15 +40,24 @@ def quieten_lightning() -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()  # its own, beside the root's: every line would appear twice
         logger.propagate = True
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.trainer.connectors.signal_connector",
+                 "lightning_fabric.utilities.distributed"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
 
 
 def log_config(loggers: list[Logger], config: dict[str, Any]) -> None:
-    """Store the whole configuration with the run."""
+    """Store the whole configuration with the run. Raises InputError if a dashboard cannot be reached."""
     for logger in loggers:
-        logger.log_hyperparams(config)
+        try:
+            logger.log_hyperparams(config)
+        except wandb.errors.Error as error:
+            raise InputError(expected="a run of Weights & Biases", got=error, where="logger.wandb",
+                             hint="`wandb login` once, or logger=wandb_offline and `wandb sync` later") from error
+    for run in _wandb_runs(loggers):
+        if run.offline:
+            log.info("W&B, offline: upload with `wandb sync %s`", Path(run.dir).parent)
 
 
 def log_results(loggers: list[Logger], summary: dict[str, Any], figures: list[Path], submission: Path | None) -> None:
@@ -47,8 +73,9 @@ def log_results(loggers: list[Logger], summary: dict[str, Any], figures: list[Pa
 
 def finish(loggers: list[Logger], failed: bool) -> None:
     """End the runs, so that the next job of a multirun gets its own and a failed one is shown as failed."""
-    for run in _wandb_runs(loggers):
-        run.finish(exit_code=1 if failed else 0)
+    if wandb.run is not None:  # else it has failed to start, or this is not the first process
+        for run in _wandb_runs(loggers):
+            run.finish(exit_code=1 if failed else 0)
 
 
 def _wandb_runs(loggers: list[Logger]) -> list[Any]:

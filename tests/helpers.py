@@ -21,11 +21,11 @@ TINY = (
 )
 
 
-def settings_of(folder: Path, *overrides: str) -> dict[str, dict[str, Any]]:
+def settings_of(folder: Path, *overrides: str, tiny: bool = True) -> dict[str, dict[str, Any]]:
     """`settings` and `portable` for `phoneme.runs.train.train`, as the command line composes them."""
     register_schemas()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", [*TINY, *overrides], return_hydra_config=True)
+        config = compose("train", [*(TINY if tiny else ("trainer.accelerator=cpu",)), *overrides], return_hydra_config=True)
     with open_dict(config):
         config.hydra.runtime.output_dir = str(folder)
         HydraConfig.instance().set_config(config)
@@ -34,10 +34,10 @@ def settings_of(folder: Path, *overrides: str) -> dict[str, dict[str, Any]]:
             "portable": OmegaConf.to_container(config, resolve=False)}
 
 
-def train_in(folder: Path, *overrides: str) -> dict[str, Any]:
-    """Train in this process; returns the summary."""
+def train_in(folder: Path, *overrides: str, tiny: bool = True) -> dict[str, Any]:
+    """Train in this process, a tiny network unless `tiny` is off; returns the summary."""
     folder.mkdir(parents=True, exist_ok=True)
-    return train(**settings_of(folder, *overrides), folder=folder)
+    return train(**settings_of(folder, *overrides, tiny=tiny), folder=folder)
 
 
 def command(name: str, *overrides: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess:

@@ -80,9 +80,17 @@ def test_resumes_in_the_middle_of_an_epoch(make):
 
 def test_a_new_epoch_forgets_where_the_old_one_stopped():
     loader = FrameBatches(torch.arange(100), 10, seed=0)
-    loader.load_state_dict({"epoch": 0, "handed_out": 10})
+    loader.load_state_dict({"epoch": 0, "handed_out": 10, "batches": 10})
     loader.set_epoch(1)
     assert len(list(loader)) == 10
+
+
+def test_a_position_in_other_batches_is_refused():
+    state = {"epoch": 0, "handed_out": 4, "batches": 10}
+    for other in (FrameBatches(torch.arange(100), 20, seed=0), FrameBatches(torch.arange(100), 10, seed=0, world=2)):
+        with pytest.raises(InputError, match=r"10 batches an epoch, as in the checkpoint[\s\S]*got 5[\s\S]*batch_size"):
+            other.load_state_dict(state)
+        other.load_state_dict(state | {"handed_out": 10})  # at the end of an epoch the next one is cut anew
 
 
 def test_too_few_frames_for_the_processes():

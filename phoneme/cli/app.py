@@ -1,5 +1,6 @@
 """What every command shares: Hydra in front, one clear message and a non-zero exit when something is wrong."""
 
+import logging
 import os
 import sys
 import traceback
@@ -20,6 +21,7 @@ from phoneme.config import CONF, refuse_unknown_keys, register_schemas
 from phoneme.errors import InputError, PhonemeError
 
 INTERRUPTED = 130  # the shell's exit code for Ctrl-C: 128 + SIGINT
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # which of several processes this is: of torchrun, Lightning, SLURM
 
 
 @dataclass(frozen=True)
@@ -35,31 +37,70 @@ class Job:
 def run(task: Callable[[Job], None], config_name: str) -> None:
     """Compose `conf/CONFIG_NAME.yaml` with the command line, then call `task(job)`.
 
-    The process exits with 0, 1 (an error, explained in one message) or 130 (Ctrl-C).
+    The process exits with 0, 1 (an error, explained in one message), 130 (Ctrl-C) or 143 (SIGTERM in training). A
+    job of a multirun that fails does not keep the others from running.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions over instead of printing them
+    if _process() > 0:
+        _leave_talking_to_the_first_process()
     register_schemas()
+    failed = False
 
     def job(cfg: DictConfig) -> None:
-        refuse_unknown_keys(cfg)
-        state = HydraConfig.get()
-        task(Job(
-            settings=OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True),
-            portable=OmegaConf.to_container(cfg, resolve=False),
-            folder=Path(state.runtime.output_dir),
-            multirun=state.mode is RunMode.MULTIRUN,
-        ))
+        try:
+            task(_job(cfg))
+        except Exception as error:  # Hydra would print a line of its own
+            nonlocal failed
+            failed = True
+            _report(error)
 
-    job.__module__ = task.__module__  # Hydra names the job and its log after the task's file
+    job.__module__ = f"phoneme.cli.{config_name}"  # Hydra names the job and its log after it
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:
-        if os.environ.get("PHONEME_TRACEBACK"):
-            traceback.print_exc()
-        print(f"error: {explain(error)}", file=sys.stderr)
+        failed = True
+        _report(error)
+    if failed:
         sys.exit(1)
+
+
+def _job(cfg: DictConfig) -> Job:
+    refuse_unknown_keys(cfg)
+    state = HydraConfig.get()
+    return Job(
+        settings=OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True),
+        portable=OmegaConf.to_container(cfg, resolve=False),
+        folder=Path(state.runtime.output_dir),
+        multirun=state.mode is RunMode.MULTIRUN,
+    )
+
+
+def _process() -> int:
+    """The number of this process among those that train one model together; the first is 0."""
+    return next((int(os.environ[name]) for name in RANKS if name in os.environ), 0)
+
+
+def _leave_talking_to_the_first_process() -> None:
+    """All processes have the same to say, and one run directory."""
+    logging.disable(logging.WARNING)
+    sys.argv.append("hydra.output_subdir=null")
+
+
+def _report(error: Exception) -> None:
+    if os.environ.get("PHONEME_TRACEBACK"):
+        traceback.print_exception(error)
+    print(f"error{_which()}: {explain(error)}", file=sys.stderr)
+
+
+def _which() -> str:
+    """Whose error it is, if there are several processes or jobs."""
+    if _process():
+        return f" in process {_process()}"
+    if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
+        return f" in job {HydraConfig.get().job.num}"
+    return ""
 
 
 def explain(error: Exception) -> str:

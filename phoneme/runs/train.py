@@ -1,6 +1,7 @@
 """One training: data, model, trainer, then what the run leaves behind."""
 
 import logging
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 import torch
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from phoneme import tracking
 from phoneme.build import build
-from phoneme.callbacks import Throughput
+from phoneme.callbacks import EpochLines, Throughput
 from phoneme.checkpoint import AtomicCheckpointIO, check_resumable, load, make_recipe, read_checkpoint
 from phoneme.classifier import PhonemeClassifier
 from phoneme.datamodule import PhonemeData
@@ -30,6 +32,7 @@ from phoneme.submission import check_sample, write_submission
 log = logging.getLogger(__name__)
 
 PROGRESS_EVERY = 20  # updates between two redraws of the bar
+TERMINATED = 143  # the shell's exit code for SIGTERM: 128 + 15
 
 
 def train(settings: dict[str, Any], portable: dict[str, Any], folder: Path, multirun: bool = False) -> dict[str, Any]:
@@ -100,11 +103,13 @@ def _trainer(settings: dict[str, Any], folder: Path, multirun: bool) -> tuple[Tr
     callbacks = [build(section, f"callbacks.{name}") for name, section in settings["callbacks"].items() if section]
     tracking.keep_previous_metrics(folder)
     loggers = [build(section, f"logger.{name}") for name, section in settings["logger"].items() if section]
-    if settings["trainer"]["enable_progress_bar"]:
-        callbacks.append(TQDMProgressBar(refresh_rate=PROGRESS_EVERY))
+    section = dict(settings["trainer"])
+    if section["enable_progress_bar"]:
+        section["enable_progress_bar"] = sys.stdout.isatty()
+        callbacks.append(TQDMProgressBar(PROGRESS_EVERY) if sys.stdout.isatty() else EpochLines())
     throughput = Throughput()
     trainer = build(
-        settings["trainer"], "trainer", callbacks=[*callbacks, throughput], logger=loggers,
+        section, "trainer", callbacks=[*callbacks, throughput], logger=loggers,
         plugins=[AtomicCheckpointIO()], default_root_dir=str(folder), use_distributed_sampler=False,
         enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
     )
@@ -118,13 +123,16 @@ def _trainer(settings: dict[str, Any], folder: Path, multirun: bool) -> tuple[Tr
 
 
 def _fit(trainer: Trainer, classifier: PhonemeClassifier, data: PhonemeData, ckpt_path: str | None) -> None:
-    """`Trainer.fit`; Ctrl-C comes out as KeyboardInterrupt, after Lightning has shut down."""
+    """`Trainer.fit`; Ctrl-C comes out as KeyboardInterrupt, SIGTERM as the exit code of the shell, both explained."""
     try:
         trainer.fit(classifier, data, ckpt_path=ckpt_path, weights_only=True)
     except SystemExit as stop:
-        if trainer.interrupted:
-            raise KeyboardInterrupt from stop
-        raise
+        newest = _newest_checkpoint(trainer) or ckpt_path
+        log.warning("interrupted in epoch %d: %s", trainer.current_epoch,
+                    f"continue with ckpt_path={newest}" if newest else "there is no checkpoint yet")
+        if isinstance(stop, SIGTERMException):
+            raise SystemExit(TERMINATED) from stop
+        raise KeyboardInterrupt from stop
 
 
 def _conclude(
@@ -175,6 +183,14 @@ def _best_checkpoint(trainer: Trainer) -> Path | None:
     """The file of the checkpoint callback that watches a metric, if there is one and it has saved."""
     for callback in trainer.checkpoint_callbacks:
         if callback.monitor is not None and callback.best_model_path:
+            return Path(callback.best_model_path)
+    return None
+
+
+def _newest_checkpoint(trainer: Trainer) -> Path | None:
+    """The file of the checkpoint callback that keeps the newest, if there is one and it has saved."""
+    for callback in trainer.checkpoint_callbacks:
+        if callback.monitor is None and callback.best_model_path:
             return Path(callback.best_model_path)
     return None
 

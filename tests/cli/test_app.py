@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
-import time
 
 import pytest
 
+from phoneme.cli.app import explain
 from phoneme.config import CONF
-from tests.helpers import command, environment
+from tests.helpers import command, environment, train_in
 
 
 @pytest.mark.parametrize("name", ["train", "predict"])
@@ -64,14 +64,22 @@ def test_a_wrong_setting_fails_before_torch_is_there(override, message, tmp_path
     (["model.norm=bach"], ["did you mean batch?"]),
     (["optim.lr=-1"], ["where: optim.lr"]),
     (["data.device=gpu"], ["expected auto or cpu, got gpu"]),
-    (["trainer.precision=8"], ["8"]),
+    (["data.sample_submission=nowhere.csv"], ["No such file or directory", "where: nowhere.csv"]),
+    (["data.split.folds=5", "data.split.fold=5"], ["where: data.split.fold"]),
+    (["trainer.precision=8"], ["Precision '8' is invalid", "hint:"]),
 ])
 def test_bad_input_gets_one_message(overrides, parts, tmp_path):
-    done = command("train", *overrides, cwd=tmp_path)
-    assert done.returncode == 1, done.stderr
-    for part in parts:
-        assert part in done.stderr, done.stderr
-    assert "Traceback" not in done.stderr and "hint:" in done.stderr
+    with pytest.raises(Exception) as caught:  # noqa: B017: what matters is what the user reads
+        train_in(tmp_path, *overrides)
+    message = explain(caught.value)
+    for part in ("hint:", *parts):
+        assert part in message, message
+
+
+def test_an_error_ends_the_process_with_1_and_no_traceback(tmp_path):
+    done = command("train", "model.context=10", cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "error: expected an odd number of frames, got 10" in done.stderr
 
 
 def test_a_run_directory_that_cannot_be_written(tmp_path):

@@ -166,3 +166,11 @@ def test_compiled_training(tmp_path):
                    f"hydra.run.dir={tmp_path}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert isinstance(phoneme.load(tmp_path / "checkpoints" / "best.ckpt"), torch.nn.Module)
+
+
+def test_optimizer_settings_without_effect_are_said(run, tmp_path, caplog):
+    _, folder = run
+    train_in(tmp_path, "optim.lr=0.5", "trainer.max_epochs=3", f"ckpt_path={folder / 'checkpoints' / 'last.ckpt'}")
+    assert "optim.… of this run has no effect" in caplog.text
+    rate = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["optimizer_states"][0]["param_groups"][0]["initial_lr"]
+    assert rate == 1e-3
