@@ -58,7 +58,7 @@ class Batches(ABC):
         self.epoch, self._resume_at = state["epoch"], state["handed_out"]
         if self._resume_at < state["batches"] != len(self):
             raise InputError(
-                expected=f"{state['batches']} batches an epoch, as in the checkpoint, which is from mid-epoch",
+                expected=f"{state['batches']} batches an epoch, as in the checkpoint (made in mid-epoch)",
                 got=len(self), where="data.batch_size, trainer.devices",
                 hint="set them as they were, or continue from the end of an epoch",
             )

@@ -40,8 +40,8 @@ def quieten_lightning() -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()  # its own, beside the root's: every line would appear twice
         logger.propagate = True
-    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.trainer.connectors.signal_connector",
-                 "lightning_fabric.utilities.distributed"):
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.distributed",
+                 "pytorch_lightning.trainer.connectors.signal_connector"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
@@ -73,10 +73,11 @@ def log_results(loggers: list[Logger], summary: dict[str, Any], figures: list[Pa
 
 def finish(loggers: list[Logger], failed: bool) -> None:
     """End the runs, so that the next job of a multirun gets its own and a failed one is shown as failed."""
-    if wandb.run is not None:  # else it has failed to start, or this is not the first process
+    if wandb.run is not None:  # else it has failed to start
         for run in _wandb_runs(loggers):
             run.finish(exit_code=1 if failed else 0)
 
 
 def _wandb_runs(loggers: list[Logger]) -> list[Any]:
-    return [logger.experiment for logger in loggers if isinstance(logger, WandbLogger)]
+    """Those of the first process: the others have none."""
+    return [logger.experiment for logger in loggers if isinstance(logger, WandbLogger) and rank_zero_only.rank == 0]

@@ -11,7 +11,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,7 +21,7 @@ from phoneme.config import CONF, refuse_unknown_keys, register_schemas
 from phoneme.errors import InputError, PhonemeError
 
 INTERRUPTED = 130  # the shell's exit code for Ctrl-C: 128 + SIGINT
-RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # which of several processes this is: of torchrun, Lightning, SLURM
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # the number of a process: by torchrun, Lightning, SLURM
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Job:
 def run(task: Callable[[Job], None], config_name: str) -> None:
     """Compose `conf/CONFIG_NAME.yaml` with the command line, then call `task(job)`.
 
-    The process exits with 0, 1 (an error, explained in one message), 130 (Ctrl-C) or 143 (SIGTERM in training). A
-    job of a multirun that fails does not keep the others from running.
+    The process exits with 0, 1 (an error, explained in one message), 130 (Ctrl-C) or 143 (SIGTERM in training).
+    A job of a multirun that fails does not keep the others from running.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions over instead of printing them
     if _process() > 0:
@@ -120,6 +120,11 @@ def explain(error: Exception) -> str:
 
 def _explain_composition(error: Exception) -> str:
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(error, OverrideParseException):
+        return str(InputError(
+            expected="NAME=VALUE", got=error.override, where="the command line",
+            hint="a value with ~ or another special sign needs quotes inside quotes: 'data.root=\"~/data\"'",
+        ))
     if not isinstance(cause, OmegaConfBaseException) or not cause.full_key:
         return f"{error}\n  where: the command line or a file under {CONF.name}/\n  hint: --help lists the groups"
     parent, key = cause.parent_node, str(cause.key)

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -123,7 +122,7 @@ def _trainer(settings: dict[str, Any], folder: Path, multirun: bool) -> tuple[Tr
 
 
 def _fit(trainer: Trainer, classifier: PhonemeClassifier, data: PhonemeData, ckpt_path: str | None) -> None:
-    """`Trainer.fit`; Ctrl-C comes out as KeyboardInterrupt, SIGTERM as the exit code of the shell, both explained."""
+    """`Trainer.fit`. Ctrl-C comes out as KeyboardInterrupt, SIGTERM as SystemExit, both after a word how to go on."""
     try:
         trainer.fit(classifier, data, ckpt_path=ckpt_path, weights_only=True)
     except SystemExit as stop:

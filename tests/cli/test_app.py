@@ -41,7 +41,8 @@ def test_help_names_every_group_and_option(tmp_path):
     ("trainer.max_epochs=1.5", "where: trainer.max_epochs"),
     ("optim=adamz", "Could not find 'optim/adamz'"),
     ("data=libriphone", "Missing mandatory value: root"),
-    ("model.width", "missing EQUAL"),
+    ("model.width", "expected NAME=VALUE, got model.width"),
+    ("data.root=~/data", "needs quotes inside quotes"),
 ])
 def test_a_wrong_setting_fails_before_torch_is_there(override, message, tmp_path):
     code = (f"import sys; sys.argv = ['phoneme-train', {override!r}]\n"

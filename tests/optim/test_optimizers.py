@@ -28,9 +28,11 @@ def descend(make) -> tuple[torch.Tensor, float]:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_is_torchs_own(name):
-    ours, loss = descend(lambda parameters: make_optimizer(parameters, name=name, lr=0.01))
+    ours, loss = descend(lambda parameters: make_optimizer(parameters, name=name, lr=0.01, fused=False))
     assert torch.equal(ours, descend(TORCH[name])[0])
     assert loss < 5.5  # what it starts from
+    fused, _ = descend(lambda parameters: make_optimizer(parameters, name=name, lr=0.01))
+    torch.testing.assert_close(fused, ours)
 
 
 def test_every_listed_option_is_one_torch_knows():
