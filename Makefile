@@ -8,7 +8,7 @@ demo: install
 	$(BIN)/phoneme-train
 
 test: install
-	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	$(BIN)/python -m pytest
 
 install: .venv/installed

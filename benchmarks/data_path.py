@@ -54,28 +54,56 @@ def ours(root: Path, context: int, updates: int) -> dict[str, float]:
 
     register_schemas()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", [
-            "data=libriphone", f"data.root={root}", f"model.context={context}", "model.depth=4", "model.width=256",
-            "model.norm=none", "model.dropout=0", "optim.lr=1e-4", "schedule=constant", "callbacks=none", "logger=none",
-            "data.split.seed=1337", "data.split.val_fraction=0.2",
-        ])
+        config = compose(
+            "train",
+            [
+                "data=libriphone",
+                f"data.root={root}",
+                f"model.context={context}",
+                "model.depth=4",
+                "model.width=256",
+                "model.norm=none",
+                "model.dropout=0",
+                "optim.lr=1e-4",
+                "schedule=constant",
+                "callbacks=none",
+                "logger=none",
+                "data.split.seed=1337",
+                "data.split.val_fraction=0.2",
+            ],
+        )
     s = OmegaConf.to_container(config, resolve=True)
     stores = open_stores(s["data"])
     split = split_ids(stores.train.ids, stores.train.speakers, **s["data"]["split"])
     torch.manual_seed(0)
     model = build(s["model"], "model", coeffs=39, classes=41)
-    module = PhonemeClassifier(model, make_loss(**s["loss"]), stores.train.phones, optim=s["optim"],
-                               schedule=s["schedule"], seed=0, recipe={})
+    module = PhonemeClassifier(
+        model,
+        make_loss(**s["loss"]),
+        stores.train.phones,
+        optim=s["optim"],
+        schedule=s["schedule"],
+        seed=0,
+        recipe={},
+    )
     clock = Clock()
     trainer = Trainer(
-        accelerator="cpu", max_steps=updates, limit_val_batches=0, callbacks=[clock], logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+        accelerator="cpu",
+        max_steps=updates,
+        limit_val_batches=0,
+        callbacks=[clock],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
     )
     trainer.fit(module, PhonemeData(stores.train, split, context=context, batch_size=512))
     predict(model, stores.test, torch.device("cpu"))
     return {
         "frames_per_cpu_second": module.epoch_sums[-1].item() / clock.seconds,
-        "first_batch_seconds": clock.first_batch - imported, "import_seconds": imported - start_wall,
+        "first_batch_seconds": clock.first_batch - imported,
+        "import_seconds": imported - start_wall,
         "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
 
@@ -114,26 +142,34 @@ def measure(root: Path, context: int, updates: int, rounds: int) -> dict[str, fl
         runs["ours"].append(child(__file__, root, "--one", "ours", "--context", context, "--updates", updates))
         runs["limit"].append(child(__file__, root, "--one", "limit", "--context", context, "--updates", updates))
         if context not in SAMPLE_GIB:
-            runs["theirs"].append(
-                child(HERE / "sample_code.py", root, "--context", context, "--updates", updates))
-    return {f"{who}_{key}": statistics.median(run[key] for run in taken)
-            for who, taken in runs.items() if taken for key in taken[0]}
+            runs["theirs"].append(child(HERE / "sample_code.py", root, "--context", context, "--updates", updates))
+    return {
+        f"{who}_{key}": statistics.median(run[key] for run in taken)
+        for who, taken in runs.items()
+        if taken
+        for key in taken[0]
+    }
 
 
 def table(rows: dict[int, dict[str, float]]) -> str:
     """The results as a markdown table."""
     lines = [
         "| context | peak GiB: sample code | ours | frames per CPU-s: sample code | ours | ratio | share of the limit "
-        "| first batch after imports, s |", "|---|---|---|---|---|---|---|---|",
+        "| first batch after imports, s |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for context, row in rows.items():
         speed, bound = row["ours_frames_per_cpu_second"], row["limit_frames_per_cpu_second"]
         theirs = row.get("theirs_frames_per_cpu_second")
         lines.append(
-            f"| {context} | " + (f"{row['theirs_peak_gib']:.2f}" if theirs else SAMPLE_GIB[context])
-            + f" | **{row['ours_peak_gib']:.2f}** | " + (f"{theirs:,.0f}" if theirs else "not run")
-            + f" | {speed:,.0f} | " + (f"**{speed / theirs:.2f}**" if theirs else "–")
-            + f" | {speed / bound:.2f} | {row['ours_first_batch_seconds']:.2f} |")
+            f"| {context} | "
+            + (f"{row['theirs_peak_gib']:.2f}" if theirs else SAMPLE_GIB[context])
+            + f" | **{row['ours_peak_gib']:.2f}** | "
+            + (f"{theirs:,.0f}" if theirs else "not run")
+            + f" | {speed:,.0f} | "
+            + (f"**{speed / theirs:.2f}**" if theirs else "–")
+            + f" | {speed / bound:.2f} | {row['ours_first_batch_seconds']:.2f} |"
+        )
     return "\n".join(lines)
 
 
@@ -146,8 +182,11 @@ def main():
     parser.add_argument("--one", choices=("ours", "limit"), help="a single measurement, printed as JSON")
     args = parser.parse_args()
     if args.one:
-        one = ours(args.root, args.context[0], args.updates) if args.one == "ours" else limit(
-            args.context[0], args.updates)
+        one = (
+            ours(args.root, args.context[0], args.updates)
+            if args.one == "ours"
+            else limit(args.context[0], args.updates)
+        )
         print(json.dumps(one))
         return
     child(__file__, args.root, "--one", "ours", "--context", 11, "--updates", 1)  # builds the cache
@@ -159,7 +198,8 @@ def main():
     (folder / "measurements.json").write_text(json.dumps(rows, indent=2) + "\n")
     (folder / "table.md").write_text(
         f"{text}\n\n{platform.machine()}, {os.cpu_count()} cores, one thread, Python {platform.python_version()}, "
-        f"{args.updates} updates of 512 frames, median of {args.rounds} rounds in alternation.\n")
+        f"{args.updates} updates of 512 frames, median of {args.rounds} rounds in alternation.\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A folder in the homework's format with random numbers in it, as large as the 2022 corpus: for speed and memory only.
 
-    python benchmarks/make_corpus.py /some/folder            # 4,286 + 1,078 utterances, 2.64 M + 0.65 M frames
+python benchmarks/make_corpus.py /some/folder            # 4,286 + 1,078 utterances, 2.64 M + 0.65 M frames
 """
 
 import argparse

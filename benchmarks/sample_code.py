@@ -107,10 +107,16 @@ def main():
             model(x).argmax(-1)
             if i == args.updates:
                 break
-    print(json.dumps({
-        "frames_per_cpu_second": speed, "prepare_cpu_seconds": prepared, "validation_frames": len(val_set),
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-    }))
+    print(
+        json.dumps(
+            {
+                "frames_per_cpu_second": speed,
+                "prepare_cpu_seconds": prepared,
+                "validation_frames": len(val_set),
+                "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

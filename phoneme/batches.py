@@ -59,7 +59,8 @@ class Batches(ABC):
         if self._resume_at < state["batches"] != len(self):
             raise InputError(
                 expected=f"{state['batches']} batches an epoch, as in the checkpoint (made in mid-epoch)",
-                got=len(self), where="data.batch_size, trainer.devices",
+                got=len(self),
+                where="data.batch_size, trainer.devices",
                 hint="set them as they were, or continue from the end of an epoch",
             )
 
@@ -76,15 +77,29 @@ class FrameBatches(Batches):
     """
 
     def __init__(
-        self, index: Int64[Tensor, "frame"], batch_size: int, *, seed: int | None = None, rank: int = 0, world: int = 1
+        self,
+        index: Int64[Tensor, "frame"],
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        rank: int = 0,
+        world: int = 1,
     ):
         super().__init__(seed, rank, world)
         if batch_size < 1:
-            raise InputError(expected="at least 1 frame a batch", got=batch_size, where="data.batch_size",
-                             hint="512 is the course's; larger ones suit a GPU")
+            raise InputError(
+                expected="at least 1 frame a batch",
+                got=batch_size,
+                where="data.batch_size",
+                hint="512 is the course's; larger ones suit a GPU",
+            )
         if len(index) < world:
-            raise InputError(expected=f"at least {world} frames, one a process", got=len(index),
-                             where="trainer.devices", hint="use fewer processes or more data")
+            raise InputError(
+                expected=f"at least {world} frames, one a process",
+                got=len(index),
+                where="trainer.devices",
+                hint="use fewer processes or more data",
+            )
         self.index = index
         self.n_batches = min(-(-len(index) // (batch_size * world)), len(index) // world)  # none is empty
 
@@ -110,13 +125,24 @@ class UtteranceBatches(Batches):
     """
 
     def __init__(
-        self, rows: Int64[Tensor, "utterance"], lengths: Int64[Tensor, "utterance"], batch_frames: int, *,
-        seed: int | None = None, rank: int = 0, world: int = 1, jitter: float = 0.1,
+        self,
+        rows: Int64[Tensor, "utterance"],
+        lengths: Int64[Tensor, "utterance"],
+        batch_frames: int,
+        *,
+        seed: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+        jitter: float = 0.1,
     ):
         super().__init__(seed, rank, world)
         if len(rows) < world:
-            raise InputError(expected=f"at least {world} utterances, one a process", got=len(rows),
-                             where="trainer.devices", hint="use fewer processes or more data")
+            raise InputError(
+                expected=f"at least {world} utterances, one a process",
+                got=len(rows),
+                where="trainer.devices",
+                hint="use fewer processes or more data",
+            )
         self.rows, self.lengths, self.batch_frames, self.jitter = rows, lengths, batch_frames, jitter
 
     def __len__(self) -> int:
@@ -146,7 +172,7 @@ class UtteranceBatches(Batches):
         return [*batches, self.rows[current]]
 
     def _share(self, batches: list[Tensor]) -> list[Tensor]:
-        """Make the number of batches divide by the processes: halve the fullest, or join where nothing is left to halve."""
+        """Make the number of batches divide by the processes: halve the fullest, or join the first two if all are single."""
         target = -(-len(batches) // self.world) * self.world
         if target <= len(self.rows):
             while len(batches) < target:

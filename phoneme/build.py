@@ -28,7 +28,9 @@ def build(settings: Mapping[str, Any], where: str, **extra: Any) -> Any:
     """
     if "_target_" not in settings:
         raise InputError(
-            expected="a section with a _target_", got=f"the keys {sorted(settings)}", where=where,
+            expected="a section with a _target_",
+            got=f"the keys {sorted(settings)}",
+            where=where,
             hint="_target_ is the dotted path of the class to build; to switch a section off set it to null",
         )
     target = settings["_target_"]
@@ -39,12 +41,20 @@ def build(settings: Mapping[str, Any], where: str, **extra: Any) -> Any:
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for key in given:
         if key in extra or (key not in named and not open_ended):
-            raise InputError(expected=f"an argument of {target}", got=key, where=f"{where}.{key}",
-                             hint=did_you_mean(key, named.keys() - extra.keys()))
+            raise InputError(
+                expected=f"an argument of {target}",
+                got=key,
+                where=f"{where}.{key}",
+                hint=did_you_mean(key, named.keys() - extra.keys()),
+            )
     missing = [name for name, p in named.items() if p.default is p.empty and name not in given | extra]
     if missing:
-        raise InputError(expected=f"a value for each argument of {target}", got=f"none for {', '.join(missing)}",
-                         where=where, hint=f"set {where}.{missing[0]}=...")
+        raise InputError(
+            expected=f"a value for each argument of {target}",
+            got=f"none for {', '.join(missing)}",
+            where=where,
+            hint=f"set {where}.{missing[0]}=...",
+        )
     return factory(**given, **extra)
 
 
@@ -54,5 +64,9 @@ def locate(target: str, where: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(expected="the dotted path of a class", got=target, where=f"{where}._target_",
-                         hint=f"it cannot be imported: {error}") from error
+        raise InputError(
+            expected="the dotted path of a class",
+            got=target,
+            where=f"{where}._target_",
+            hint=f"it cannot be imported: {error}",
+        ) from error

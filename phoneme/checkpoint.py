@@ -20,14 +20,26 @@ FORMAT = 1  # of the "phoneme" entry
 
 
 def make_recipe(
-    *, model: dict[str, Any], coeffs: int, phones: dict[str, Any], split: dict[str, list[str]], config: dict[str, Any]
+    *,
+    model: dict[str, Any],
+    coeffs: int,
+    phones: dict[str, Any],
+    split: dict[str, list[str]],
+    config: dict[str, Any],
 ) -> dict[str, Any]:
     """What is needed to build the model again and to know what it was trained on; primitives only.
 
     `model` is the section with its `_target_`, `split` the utterance ids of both sides, `config` the whole
     configuration with its interpolations kept.
     """
-    return {"format": FORMAT, "model": model, "coeffs": coeffs, "phones": phones, "split": split, "config": config}
+    return {
+        "format": FORMAT,
+        "model": model,
+        "coeffs": coeffs,
+        "phones": phones,
+        "split": split,
+        "config": config,
+    }
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -37,18 +49,29 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise InputError(expected="a checkpoint file", got="no such file", where=path,
-                         hint="phoneme-train leaves them in RUN_DIR/checkpoints/{best,last}.ckpt")
+        raise InputError(
+            expected="a checkpoint file",
+            got="no such file",
+            where=path,
+            hint="phoneme-train leaves them in RUN_DIR/checkpoints/{best,last}.ckpt",
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        raise InputError(expected="a checkpoint of tensors and primitives", got=str(error).splitlines()[0], where=path,
-                         hint="the file is damaged, or not a checkpoint of phoneme-train") from error
+        raise InputError(
+            expected="a checkpoint of tensors and primitives",
+            got=str(error).splitlines()[0],
+            where=path,
+            hint="the file is damaged, or not a checkpoint of phoneme-train",
+        ) from error
     recipe = content.get("phoneme") if isinstance(content, dict) else None
     if recipe is None or recipe.get("format") != FORMAT:
-        raise InputError(expected=f"a checkpoint of phoneme-train, format {FORMAT}", where=path,
-                         got="another program's file" if recipe is None else f"format {recipe.get('format')}",
-                         hint="use the version of phoneme that wrote it")
+        raise InputError(
+            expected=f"a checkpoint of phoneme-train, format {FORMAT}",
+            where=path,
+            got="another program's file" if recipe is None else f"format {recipe.get('format')}",
+            hint="use the version of phoneme that wrote it",
+        )
     return content
 
 
@@ -65,8 +88,12 @@ def model_of(checkpoint: dict[str, Any], path: str | Path) -> nn.Module:
     recipe = checkpoint["phoneme"]
     module = recipe["model"]["_target_"].rpartition(".")[0]
     if module not in sys.modules and not f"{module}.".startswith("phoneme.models."):
-        raise InputError(expected="a model of phoneme.models", got=recipe["model"]["_target_"], where=path,
-                         hint=f"if you trust the file, `import {module}` before loading it")
+        raise InputError(
+            expected="a model of phoneme.models",
+            got=recipe["model"]["_target_"],
+            where=path,
+            hint=f"if you trust the file, `import {module}` before loading it",
+        )
     model = build(recipe["model"], "model", coeffs=recipe["coeffs"], classes=len(recipe["phones"]["phones"]))
     prefix = "model."
     weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
@@ -83,12 +110,15 @@ def check_resumable(checkpoint: dict[str, Any], recipe: dict[str, Any], path: st
     if changed:
         raise InputError(
             expected=", ".join(f"{key}={before.get(key)}" for key in changed) + ", as in the checkpoint",
-            got=", ".join(f"{key}={now.get(key)}" for key in changed), where=f"ckpt_path={path}",
+            got=", ".join(f"{key}={now.get(key)}" for key in changed),
+            where=f"ckpt_path={path}",
             hint="continue with the model and the data the checkpoint was made with",
         )
     if saved["config"]["optim"] != recipe["config"]["optim"]:
-        log.warning("the optimizer continues as in the checkpoint: %s; optim.… of this run has no effect",
-                    saved["config"]["optim"])
+        log.warning(
+            "the optimizer continues as in the checkpoint: %s; optim.… of this run has no effect",
+            saved["config"]["optim"],
+        )
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -47,8 +47,15 @@ class PhonemeClassifier(LightningModule):
     """
 
     def __init__(
-        self, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], phones: PhoneTable, *,
-        optim: dict[str, Any], schedule: dict[str, Any], seed: int, recipe: dict[str, Any],
+        self,
+        model: nn.Module,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        phones: PhoneTable,
+        *,
+        optim: dict[str, Any],
+        schedule: dict[str, Any],
+        seed: int,
+        recipe: dict[str, Any],
     ):
         super().__init__()
         self.model, self.loss = model, loss
@@ -98,9 +105,11 @@ class PhonemeClassifier(LightningModule):
     def _check_finite(self, loss: Tensor, when: str) -> None:
         if not torch.isfinite(loss):
             raise DivergedError(
-                expected="a finite loss", got=loss.item(), where=f"{when} (of the training)",
+                expected="a finite loss",
+                got=loss.item(),
+                where=f"{when} (of the training)",
                 hint="try a smaller optim.lr, a longer schedule.warmup_steps or trainer.gradient_clip_val=1; "
-                     "trainer.detect_anomaly=true names the operation; checkpoints/last.ckpt is from before",
+                "trainer.detect_anomaly=true names the operation; checkpoints/last.ckpt is from before",
             )
 
     # -- validation ----------------------------------------------------------------------------------------
@@ -109,9 +118,7 @@ class PhonemeClassifier(LightningModule):
         logits = self(batch)
         classes = logits.shape[-1]
         self.val_loss.update(self.loss(logits, batch.targets), (batch.targets >= 0).sum())
-        self.val_metrics.update(
-            logits.float().reshape(-1, classes), batch.targets.flatten(), batch.boundary.flatten()
-        )
+        self.val_metrics.update(logits.float().reshape(-1, classes), batch.targets.flatten(), batch.boundary.flatten())
 
     def on_validation_epoch_end(self) -> None:
         loss = self.val_loss.compute()

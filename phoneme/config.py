@@ -245,8 +245,12 @@ def refuse_unknown_keys(config: DictConfig, where: str = "") -> None:
     for key in config:
         path = f"{where}.{key}".lstrip(".")
         if key not in known:
-            raise InputError(expected="a known setting", got=path, where="the command line or a YAML file",
-                             hint=did_you_mean(str(key), known))
+            raise InputError(
+                expected="a known setting",
+                got=path,
+                where="the command line or a YAML file",
+                hint=did_you_mean(str(key), known),
+            )
         node = config._get_node(key)
         if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
             refuse_unknown_keys(node, path)

@@ -31,8 +31,11 @@ def fits(store: FrameStore, device: torch.device) -> bool:
         return True
     free, _ = torch.cuda.mem_get_info(device)
     if store.nbytes > FREE_SHARE * free:
-        log.warning("the frames (%.1f GiB) stay in host memory: the device has %.1f GiB free; each batch is copied",
-                    store.nbytes / 2**30, free / 2**30)
+        log.warning(
+            "the frames (%.1f GiB) stay in host memory: the device has %.1f GiB free; each batch is copied",
+            store.nbytes / 2**30,
+            free / 2**30,
+        )
         return False
     return True
 
@@ -72,13 +75,26 @@ class PhonemeData(LightningDataModule):
     """
 
     def __init__(
-        self, store: FrameStore, split: Split, *, unit: str = "frame", context: int = 1, batch_size: int = 512,
-        eval_batch_size: int = 4096, batch_frames: int = 16_000, device: str = "auto", seed: int = 0,
+        self,
+        store: FrameStore,
+        split: Split,
+        *,
+        unit: str = "frame",
+        context: int = 1,
+        batch_size: int = 512,
+        eval_batch_size: int = 4096,
+        batch_frames: int = 16_000,
+        device: str = "auto",
+        seed: int = 0,
     ):
         super().__init__()
         if device not in ("auto", "cpu"):
-            raise InputError(expected="auto or cpu", got=device, where="data.device",
-                             hint="auto keeps the frames on the training device if they fill less than half of it")
+            raise InputError(
+                expected="auto or cpu",
+                got=device,
+                where="data.device",
+                hint="auto keeps the frames on the training device if they fill less than half of it",
+            )
         self.store, self.split, self.unit, self.context = store, split, unit, context
         self.batch_size, self.eval_batch_size, self.batch_frames = batch_size, eval_batch_size, batch_frames
         self.device, self.seed = device, seed

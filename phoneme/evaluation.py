@@ -1,9 +1,9 @@
 """A trained model over many frames: how good it is, and what it says. No trainer, one process, evaluation mode."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from collections.abc import Callable
 from jaxtyping import Int64, UInt8
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
@@ -26,7 +26,10 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], data: PhonemeData, ids: tuple[str, ...],
+    model: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    data: PhonemeData,
+    ids: tuple[str, ...],
     device: torch.device,
 ) -> Evaluation:
     """Loss and metrics of `model` over every frame of the utterances `ids`."""
@@ -34,7 +37,9 @@ def evaluate(
     phones = data.store.phones
     frame_metrics = FrameMetrics(len(phones), phones.silence, sync_on_compute=False).to(device)
     mean_loss = MeanMetric(sync_on_compute=False).to(device)
-    for indices in tqdm(data.batches(ids, data.eval_batch_size), desc="evaluating", unit="batch", leave=False, disable=None):
+    for indices in tqdm(
+        data.batches(ids, data.eval_batch_size), desc="evaluating", unit="batch", leave=False, disable=None
+    ):
         batch = type(gathered := data.gather(indices))(*(part.to(device) for part in gathered))
         logits = model(*batch.arguments)
         mean_loss.update(loss(logits, batch.targets), (batch.targets >= 0).sum())
@@ -58,9 +63,7 @@ def predict(
     lengths = store.offsets.diff().cpu()
     for rows in _progress(UtteranceBatches(torch.arange(len(store)), lengths, batch_frames=4 * batch_size)):
         longest = int(lengths[rows].max())
-        features, index, n, mask = gather_utterances(
-            store.frames, store.offsets, rows.to(store.frames.device), longest
-        )
+        features, index, n, mask = gather_utterances(store.frames, store.offsets, rows.to(store.frames.device), longest)
         classes = model(features.to(device), n.to(device)).argmax(-1).to("cpu", torch.uint8)
         answers[index[mask].cpu()] = classes[mask.cpu()]
     return answers

@@ -69,14 +69,20 @@ def read_audio(path: str | Path) -> tuple[Float[Tensor, "sample"], int]:
 def _check(waveform: Float[Tensor, "sample"], sample_rate: int, where: str | Path) -> None:
     """Refuse what would give no features, or meaningless ones."""
     if sample_rate != SAMPLE_RATE_HZ:
-        hint = (f"resample: torchaudio.functional.resample(waveform, {sample_rate}, {SAMPLE_RATE_HZ}), "
-                f"or sox IN -r {SAMPLE_RATE_HZ} OUT")
+        hint = (
+            f"resample: torchaudio.functional.resample(waveform, {sample_rate}, {SAMPLE_RATE_HZ}), "
+            f"or sox IN -r {SAMPLE_RATE_HZ} OUT"
+        )
         raise InputError(expected=f"{SAMPLE_RATE_HZ} Hz", got=f"{sample_rate} Hz", where=where, hint=hint)
     samples = len(waveform)
     if samples < WINDOW_SAMPLES:
         hint = "remove the recording from the list, or copy it again" if samples else "the recording is empty"
-        raise InputError(expected=f"at least one window of {WINDOW_SAMPLES} samples ({WINDOW_MS:.0f} ms)",
-                         got=f"{samples} samples", where=where, hint=hint)
+        raise InputError(
+            expected=f"at least one window of {WINDOW_SAMPLES} samples ({WINDOW_MS:.0f} ms)",
+            got=f"{samples} samples",
+            where=where,
+            hint=hint,
+        )
     bad = int((~waveform.isfinite()).sum())
     if bad:
         hint = "make the recording again from its source"
@@ -98,8 +104,15 @@ def mfcc(waveform: Float[Tensor, "sample"], sample_rate: int) -> Float[Tensor, "
         InputError: another sample rate, less than one window, samples not finite or all the same.
     """
     _check(waveform, sample_rate, where="waveform")
-    return kaldi.mfcc(waveform[None] * INT16_SCALE, sample_frequency=sample_rate, num_ceps=CEPSTRA,
-                      num_mel_bins=MEL_BINS, cepstral_lifter=CEPSTRAL_LIFTER, use_energy=False, **FRAMING)
+    return kaldi.mfcc(
+        waveform[None] * INT16_SCALE,
+        sample_frequency=sample_rate,
+        num_ceps=CEPSTRA,
+        num_mel_bins=MEL_BINS,
+        cepstral_lifter=CEPSTRAL_LIFTER,
+        use_energy=False,
+        **FRAMING,
+    )
 
 
 def log_mel(
@@ -117,8 +130,13 @@ def log_mel(
         hint = "40 and 80 are usual; with more, the low filters are narrower than the spectrum's 31.25 Hz"
         raise InputError(expected=f"{FEWEST_BINS} to {MOST_BINS} mel bins", got=bins, where="bins", hint=hint)
     _check(waveform, sample_rate, where="waveform")
-    return kaldi.fbank(waveform[None] * INT16_SCALE, sample_frequency=sample_rate, num_mel_bins=bins,
-                       use_energy=False, **FRAMING)
+    return kaldi.fbank(
+        waveform[None] * INT16_SCALE,
+        sample_frequency=sample_rate,
+        num_mel_bins=bins,
+        use_energy=False,
+        **FRAMING,
+    )
 
 
 def deltas(statics: Float[Tensor, "frame coeff"], axis: str = "cepstral") -> Float[Tensor, "frame coeff"]:
@@ -155,16 +173,18 @@ def normalise(features: Float[Tensor, "frame coeff"]) -> Float[Tensor, "frame co
         InputError: fewer than two frames, for which there is no deviation.
     """
     if len(features) < 2:
-        raise InputError(expected="at least two frames", got=len(features), where="features",
-                         hint=f"two frames take {WINDOW_SAMPLES + HOP_SAMPLES} samples (35 ms) of speech")
+        raise InputError(
+            expected="at least two frames",
+            got=len(features),
+            where="features",
+            hint=f"two frames take {WINDOW_SAMPLES + HOP_SAMPLES} samples (35 ms) of speech",
+        )
     centred = features.double() - features.double().mean(0)
     deviation = centred.std(0)
     return (centred / torch.where(deviation > 0, deviation, 1.0)).to(features.dtype)
 
 
-def mfcc39(
-    waveform: Float[Tensor, "sample"], sample_rate: int, axis: str = "cepstral"
-) -> Float[Tensor, "frame 39"]:
+def mfcc39(waveform: Float[Tensor, "sample"], sample_rate: int, axis: str = "cepstral") -> Float[Tensor, "frame 39"]:
     """The homework's features: 13 MFCCs, their deltas and delta-deltas, normalised over the utterance.
 
     With `axis="cepstral"` this is what the course published; `axis="time"` is the textbook's (see `deltas`).

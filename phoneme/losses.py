@@ -68,9 +68,7 @@ def make_loss(name: str, **options: float) -> Callable[[Tensor, Tensor], Tensor]
     Raises InputError for an unknown name, an option this loss does not have, or a smoothing outside [0, 1).
     """
     if name not in LOSSES:
-        raise InputError(
-            expected="a known loss", got=name, where="loss.name", hint=did_you_mean(name, LOSSES)
-        )
+        raise InputError(expected="a known loss", got=name, where="loss.name", hint=did_you_mean(name, LOSSES))
     known = list(inspect.signature(LOSSES[name]).parameters)[2:]  # after logits and targets
     for option in options:
         if option not in known:

@@ -27,9 +27,7 @@ class PhoneTable:
     def __post_init__(self):
         assert 0 < len(self.phones) <= MAX_CLASSES, f"{len(self.phones)} classes"
         assert len(set(self.phones)) == len(self.phones), "two classes share a name"
-        assert self.silence <= set(range(len(self.phones))), (
-            f"silence {set(self.silence)} is not a set of classes"
-        )
+        assert self.silence <= set(range(len(self.phones))), f"silence {set(self.silence)} is not a set of classes"
 
     def __len__(self) -> int:
         return len(self.phones)
@@ -70,9 +68,7 @@ def read_table(path: str | Path) -> PhoneTable:
         match line.split():
             case []:
                 continue
-            case [index, name] if (
-                index.isdecimal() and int(index) not in names and name not in names.values()
-            ):
+            case [index, name] if index.isdecimal() and int(index) not in names and name not in names.values():
                 names[int(index)] = name
             case _:
                 raise refuse(repr(line), f"{path}:{number}")

@@ -16,9 +16,7 @@ class Split:
 
     def __post_init__(self):
         assert self.train and self.val, "a side of the split is empty"
-        assert len({*self.train, *self.val}) == len(self.train) + len(self.val), (
-            "an id is on both sides, or twice"
-        )
+        assert len({*self.train, *self.val}) == len(self.train) + len(self.val), "an id is on both sides, or twice"
 
 
 def split_ids(
@@ -45,9 +43,7 @@ def split_ids(
     least = 2 if folds is None else folds
     if len(groups) < least:
         hint = "use more data, or fewer folds"
-        raise InputError(
-            expected=f"at least {least} {by}s to split", got=len(groups), where="data.split", hint=hint
-        )
+        raise InputError(expected=f"at least {least} {by}s to split", got=len(groups), where="data.split", hint=hint)
     held_out = _held_out(len(groups), val_fraction, folds, fold)
     random.Random(seed).shuffle(groups)
     train = [id for place, group in enumerate(groups) if place not in held_out for id in group]

@@ -22,8 +22,12 @@ def write_submission(
     """
     path = Path(path)
     if len(classes) != n_frames:
-        raise InputError(expected=f"{n_frames} predictions, one a test frame", got=len(classes), where=path,
-                         hint="every test frame needs a row: do not drop the last batch")
+        raise InputError(
+            expected=f"{n_frames} predictions, one a test frame",
+            got=len(classes),
+            where=path,
+            hint="every test frame needs a row: do not drop the last batch",
+        )
     if sample is not None:
         check_sample(sample, n_frames)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,12 +49,24 @@ def check_sample(sample: str | Path, n_frames: int) -> None:
     with sample.open(newline="") as file:
         header, *rows = csv.reader(file)
     if header != HEADER:
-        raise InputError(expected=",".join(HEADER), got=",".join(header), where=f"{sample}:1",
-                         hint="is this the course's sample_submission.csv?")
+        raise InputError(
+            expected=",".join(HEADER),
+            got=",".join(header),
+            where=f"{sample}:1",
+            hint="is this the course's sample_submission.csv?",
+        )
     if len(rows) != n_frames:
-        raise InputError(expected=f"{n_frames} rows, one a test frame", got=f"{len(rows)} rows", where=sample,
-                         hint="the test folder and the sample file belong to different years or are incomplete")
+        raise InputError(
+            expected=f"{n_frames} rows, one a test frame",
+            got=f"{len(rows)} rows",
+            where=sample,
+            hint="the test folder and the sample file belong to different years or are incomplete",
+        )
     for line, row in enumerate(rows, start=2):
         if not row or row[0] != str(line - 2):
-            raise InputError(expected=f"Id {line - 2}", got=",".join(row), where=f"{sample}:{line}",
-                             hint="ids run from 0 in the order of test_split.txt")
+            raise InputError(
+                expected=f"Id {line - 2}",
+                got=",".join(row),
+                where=f"{sample}:{line}",
+                hint="ids run from 0 in the order of test_split.txt",
+            )

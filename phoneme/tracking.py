@@ -40,8 +40,11 @@ def quieten_lightning() -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()  # its own, beside the root's: every line would appear twice
         logger.propagate = True
-    for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.distributed",
-                 "pytorch_lightning.trainer.connectors.signal_connector"):
+    for name in (
+        "pytorch_lightning.utilities.rank_zero",
+        "lightning_fabric.utilities.distributed",
+        "pytorch_lightning.trainer.connectors.signal_connector",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
@@ -53,8 +56,12 @@ def log_config(loggers: list[Logger], config: dict[str, Any]) -> None:
         try:
             logger.log_hyperparams(config)
         except wandb.errors.Error as error:
-            raise InputError(expected="a run of Weights & Biases", got=error, where="logger.wandb",
-                             hint="`wandb login` once, or logger=wandb_offline and `wandb sync` later") from error
+            raise InputError(
+                expected="a run of Weights & Biases",
+                got=error,
+                where="logger.wandb",
+                hint="`wandb login` once, or logger=wandb_offline and `wandb sync` later",
+            ) from error
     for run in _wandb_runs(loggers):
         if run.offline:
             log.info("W&B, offline: upload with `wandb sync %s`", Path(run.dir).parent)

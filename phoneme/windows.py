@@ -67,7 +67,9 @@ def gather_utterances(
 
 
 def gather_labels(
-    labels: UInt8[Tensor, "frame"], index: Int64[Tensor, "batch longest"], mask: Bool[Tensor, "batch longest"],
+    labels: UInt8[Tensor, "frame"],
+    index: Int64[Tensor, "batch longest"],
+    mask: Bool[Tensor, "batch longest"],
     ignore: int,
 ) -> Int64[Tensor, "batch longest"]:
     """Labels of the frames `index` as int64, `ignore` where the mask is off."""

@@ -9,9 +9,7 @@ import torch
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 TRAIN = tuple((SAMPLE / "train_split.txt").read_text().split())
 TEST = tuple((SAMPLE / "test_split.txt").read_text().split())
-LABELS = {
-    line.split()[0]: line.split()[1:] for line in (SAMPLE / "train_labels.txt").read_text().splitlines()
-}
+LABELS = {line.split()[0]: line.split()[1:] for line in (SAMPLE / "train_labels.txt").read_text().splitlines()}
 
 
 def features(id: str) -> torch.Tensor:

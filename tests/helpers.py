@@ -16,8 +16,14 @@ from phoneme.config import CONF, register_schemas
 from phoneme.runs.train import train
 
 TINY = (
-    "model.width=32", "model.depth=2", "model.context=5", "trainer.max_epochs=2", "schedule.warmup_steps=5",
-    "trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "trainer.log_every_n_steps=10",
+    "model.width=32",
+    "model.depth=2",
+    "model.context=5",
+    "trainer.max_epochs=2",
+    "schedule.warmup_steps=5",
+    "trainer.enable_progress_bar=false",
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=10",
 )
 
 
@@ -25,13 +31,17 @@ def settings_of(folder: Path, *overrides: str, tiny: bool = True) -> dict[str, d
     """`settings` and `portable` for `phoneme.runs.train.train`, as the command line composes them."""
     register_schemas()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", [*(TINY if tiny else ("trainer.accelerator=cpu",)), *overrides], return_hydra_config=True)
+        config = compose(
+            "train", [*(TINY if tiny else ("trainer.accelerator=cpu",)), *overrides], return_hydra_config=True
+        )
     with open_dict(config):
         config.hydra.runtime.output_dir = str(folder)
         HydraConfig.instance().set_config(config)
         del config["hydra"]
-    return {"settings": OmegaConf.to_container(config, resolve=True),
-            "portable": OmegaConf.to_container(config, resolve=False)}
+    return {
+        "settings": OmegaConf.to_container(config, resolve=True),
+        "portable": OmegaConf.to_container(config, resolve=False),
+    }
 
 
 def train_in(folder: Path, *overrides: str, tiny: bool = True) -> dict[str, Any]:
@@ -42,8 +52,14 @@ def train_in(folder: Path, *overrides: str, tiny: bool = True) -> dict[str, Any]
 
 def command(name: str, *overrides: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess:
     """Run `phoneme-NAME` in a process of its own and wait for it."""
-    return subprocess.run([sys.executable, "-m", f"phoneme.cli.{name}", *overrides], cwd=cwd, timeout=timeout,
-                          capture_output=True, text=True, env=environment())
+    return subprocess.run(
+        [sys.executable, "-m", f"phoneme.cli.{name}", *overrides],
+        cwd=cwd,
+        timeout=timeout,
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
 
 
 def environment() -> dict[str, str]:

@@ -26,7 +26,7 @@ def test_each_frame_is_in_one_batch_of_one_process(n, batch_size, world, seed, e
     assert torch.equal(torch.cat([b for batches in taken for b in batches]).sort().values, index)
     assert {len(batches) for batches in taken} == {len(loaders[0])}
     sizes = [len(b) for batches in taken for b in batches]
-    assert 0 < min(sizes) and max(sizes) <= min(sizes) + 1
+    assert min(sizes) > 0 and max(sizes) <= min(sizes) + 1
     assert max(sizes) <= batch_size or min(sizes) == 1  # more processes than frames a batch
 
 
@@ -36,8 +36,9 @@ def test_each_utterance_is_in_one_batch_of_one_process(sizes, world, seed):
     taken = [list(utterance_batches(sizes, seed=seed, rank=rank, world=world)) for rank in range(world)]
     assert sorted(u for batches in taken for b in batches for u in b.tolist()) == list(range(len(sizes)))
     assert len({len(batches) for batches in taken}) == 1
-    too_long = [b for batches in taken for b in batches
-                if len(b) > 1 and max(sizes[u] for u in b.tolist()) * len(b) > 40]
+    too_long = [
+        b for batches in taken for b in batches if len(b) > 1 and max(sizes[u] for u in b.tolist()) * len(b) > 40
+    ]
     assert len(too_long) < world  # only where there are too few utterances to give each process as many batches
 
 
@@ -59,9 +60,13 @@ def test_order_depends_on_the_epoch_and_on_the_seed_only():
     assert not torch.equal(order(3, 2), order(4, 2))
 
 
-@pytest.mark.parametrize("make", [
-    lambda: FrameBatches(torch.arange(100), 8, seed=1), lambda: utterance_batches([7, 9, 30, 11, 24, 8] * 4, seed=1),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: FrameBatches(torch.arange(100), 8, seed=1),
+        lambda: utterance_batches([7, 9, 30, 11, 24, 8] * 4, seed=1),
+    ],
+)
 def test_resumes_in_the_middle_of_an_epoch(make):
     whole, first = make(), make()
     for loader in (whole, first):
@@ -87,7 +92,10 @@ def test_a_new_epoch_forgets_where_the_old_one_stopped():
 
 def test_a_position_in_other_batches_is_refused():
     state = {"epoch": 0, "handed_out": 4, "batches": 10}
-    for other in (FrameBatches(torch.arange(100), 20, seed=0), FrameBatches(torch.arange(100), 10, seed=0, world=2)):
+    for other in (
+        FrameBatches(torch.arange(100), 20, seed=0),
+        FrameBatches(torch.arange(100), 10, seed=0, world=2),
+    ):
         with pytest.raises(InputError, match=r"10 batches an epoch, as in the checkpoint[\s\S]*got 5[\s\S]*batch_size"):
             other.load_state_dict(state)
         other.load_state_dict(state | {"handed_out": 10})  # at the end of an epoch the next one is cut anew

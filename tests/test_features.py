@@ -67,23 +67,28 @@ def test_textbook_deltas_are_not(recording):
 
 def test_the_courses_deltas_hold_nothing_new():
     waveform, sample_rate = read_audio(RECORDINGS[0])
-    rank = {axis: int(torch.linalg.matrix_rank(mfcc39(waveform, sample_rate, axis), rtol=1e-4))
-            for axis in ("cepstral", "time")}
+    rank = {
+        axis: int(torch.linalg.matrix_rank(mfcc39(waveform, sample_rate, axis), rtol=1e-4))
+        for axis in ("cepstral", "time")
+    }
     assert rank == {"cepstral": 13, "time": 39}
 
 
 def test_loudness_changes_nothing():
     waveform, sample_rate = read_audio(RECORDINGS[0])
-    torch.testing.assert_close(mfcc39(0.25 * waveform, sample_rate), mfcc39(waveform, sample_rate),
-                               rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(
+        mfcc39(0.25 * waveform, sample_rate), mfcc39(waveform, sample_rate), rtol=0, atol=TOLERANCE
+    )
 
 
 @settings(deadline=None)
 @given(matrices(), st.sampled_from(["cepstral", "time"]))
 def test_deltas_equal_a_loop(statics, axis):
     rows = statics.T.tolist() if axis == "time" else statics.tolist()  # the delta runs along each row
-    expected = [[sum(n * (row[min(t + n, len(row) - 1)] - row[max(t - n, 0)]) for n in (1, 2)) / 10
-                 for t in range(len(row))] for row in rows]
+    expected = [
+        [sum(n * (row[min(t + n, len(row) - 1)] - row[max(t - n, 0)]) for n in (1, 2)) / 10 for t in range(len(row))]
+        for row in rows
+    ]
     expected = torch.tensor(expected, dtype=torch.float64)
     torch.testing.assert_close(deltas(statics, axis), expected.T if axis == "time" else expected)
 
@@ -178,14 +183,22 @@ def test_a_file_without_a_header(tmp_path):
         read_audio(path)
 
 
-@pytest.mark.parametrize(("samples", "sample_rate", "message"), [
-    (np.zeros((800, 2)), 16_000, r"one channel, got 2 channels[\s\S]*hint: mix the channels: sox"),
-    (noise(800).numpy(), 8_000, r"16000 Hz, got 8000 Hz[\s\S]*\.resample\(waveform, 8000, 16000\), or sox"),
-    (noise(399).numpy(), 16_000, r"window of 400 samples \(25 ms\), got 399 samples[\s\S]*hint: remove"),
-    (np.zeros(0), 16_000, r"window of 400 samples \(25 ms\), got 0 samples[\s\S]*hint: the recording is"),
-    (np.array([0.1, math.nan, math.inf, 0.0] * 200), 16_000, r"finite samples, got 400 of 800 are NaN"),
-    (np.zeros(800), 16_000, r"sound, got 800 samples of the value 0[\s\S]*hint: nothing was"),
-], ids=["stereo", "rate", "short", "empty", "nan", "silent"])
+@pytest.mark.parametrize(
+    ("samples", "sample_rate", "message"),
+    [
+        (np.zeros((800, 2)), 16_000, r"one channel, got 2 channels[\s\S]*hint: mix the channels: sox"),
+        (
+            noise(800).numpy(),
+            8_000,
+            r"16000 Hz, got 8000 Hz[\s\S]*\.resample\(waveform, 8000, 16000\), or sox",
+        ),
+        (noise(399).numpy(), 16_000, r"window of 400 samples \(25 ms\), got 399 samples[\s\S]*hint: remove"),
+        (np.zeros(0), 16_000, r"window of 400 samples \(25 ms\), got 0 samples[\s\S]*hint: the recording is"),
+        (np.array([0.1, math.nan, math.inf, 0.0] * 200), 16_000, r"finite samples, got 400 of 800 are NaN"),
+        (np.zeros(800), 16_000, r"sound, got 800 samples of the value 0[\s\S]*hint: nothing was"),
+    ],
+    ids=["stereo", "rate", "short", "empty", "nan", "silent"],
+)
 def test_unusable_recordings(tmp_path, samples, sample_rate, message):
     path = tmp_path / "a.wav"
     soundfile.write(path, samples, sample_rate, subtype="FLOAT")

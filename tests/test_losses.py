@@ -33,9 +33,7 @@ def test_cross_entropy_is_flat_nowhere_and_mse_is_where_the_network_is_surely_wr
 
 def test_minimising_cross_entropy_is_maximising_likelihood(batch):
     logits, targets = batch[0][0], batch[1][0]
-    likelihood = math.prod(
-        row[target].item() for row, target in zip(logits.softmax(dim=-1), targets, strict=True)
-    )
+    likelihood = math.prod(row[target].item() for row, target in zip(logits.softmax(dim=-1), targets, strict=True))
     total = cross_entropy(logits, targets).item() * len(targets)
     assert total == pytest.approx(-math.log(likelihood), rel=1e-13)
 
@@ -43,9 +41,7 @@ def test_minimising_cross_entropy_is_maximising_likelihood(batch):
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 def test_cross_entropy_is_torchs_mean_over_labelled_frames(batch, label_smoothing):
     logits, targets = batch
-    expected = F.cross_entropy(
-        logits[targets != IGNORE], targets[targets != IGNORE], label_smoothing=label_smoothing
-    )
+    expected = F.cross_entropy(logits[targets != IGNORE], targets[targets != IGNORE], label_smoothing=label_smoothing)
     torch.testing.assert_close(cross_entropy(logits, targets, label_smoothing=label_smoothing), expected)
 
 

@@ -17,27 +17,42 @@ pytestmark = pytest.mark.skipif(not (REPOSITORY / "pyproject.toml").exists(), re
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds what `pip install` of the wheel would put into site-packages."""
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)],
-                   cwd=REPOSITORY, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+    )
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
         wheel.extractall(folder / "site")
     return folder / "site"
 
 
 def test_the_wheel_holds_code_configuration_and_speech(installed):
-    for name in ("phoneme/conf/train.yaml", "phoneme/data/sample/train_split.txt", "phoneme/data/sample/LICENSE",
-                 "phoneme/tables/timit.tsv"):
+    for name in (
+        "phoneme/conf/train.yaml",
+        "phoneme/data/sample/train_split.txt",
+        "phoneme/data/sample/LICENSE",
+        "phoneme/tables/timit.tsv",
+    ):
         assert (installed / name).is_file()
     assert {path.name for path in installed.iterdir() if path.suffix != ".dist-info"} == {"phoneme"}
     assert not list(installed.rglob(".phoneme-cache"))
 
 
 def test_it_runs_from_another_directory(installed, tmp_path):
-    code = ("import phoneme.config as c; assert c.PACKAGE == c.CONF.parent, c.CONF\n"
-            "import sys; sys.argv = ['phoneme-train', '--cfg', 'job', '--resolve']\n"
-            "from phoneme.cli.train import main; main()")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
-                          env=os.environ | {"PYTHONPATH": str(installed)})
+    code = (
+        "import phoneme.config as c; assert c.PACKAGE == c.CONF.parent, c.CONF\n"
+        "import sys; sys.argv = ['phoneme-train', '--cfg', 'job', '--resolve']\n"
+        "from phoneme.cli.train import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(installed)},
+    )
     assert done.returncode == 0, done.stderr
     assert f"root: {installed / 'phoneme/data/sample'}" in done.stdout
 

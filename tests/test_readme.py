@@ -41,13 +41,28 @@ def test_the_command_composes(line):
         compose(name, overrides, return_hydra_config=True)
 
 
-@pytest.mark.parametrize("line", [
-    line for line in commands() if parts(line)[0] == "train" and "ckpt_path" not in line and "root=" not in line
-    and "devices" not in line and "offline" not in line and " -m " not in line
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        line
+        for line in commands()
+        if parts(line)[0] == "train"
+        and "ckpt_path" not in line
+        and "root=" not in line
+        and "devices" not in line
+        and "offline" not in line
+        and " -m " not in line
+    ],
+)
 def test_the_command_for_the_bundled_speech_trains(line, tmp_path):
-    done = command("train", *parts(line)[1], "trainer.fast_dev_run=true", "model.width=32" if "model=linear" not in line
-                   else "seed=0", f"hydra.run.dir={tmp_path}", cwd=tmp_path)
+    done = command(
+        "train",
+        *parts(line)[1],
+        "trainer.fast_dev_run=true",
+        "model.width=32" if "model=linear" not in line else "seed=0",
+        f"hydra.run.dir={tmp_path}",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "prediction.csv").exists()
 

@@ -49,9 +49,7 @@ def test_by_speaker_no_speaker_is_on_both_sides(seed, val_fraction):
     assert {id[0] for id in split.train}.isdisjoint(id[0] for id in split.val)
 
 
-@pytest.mark.parametrize(
-    ("by", "folds"), [("utterance", 3), ("utterance", 20), ("speaker", 2), ("speaker", 4)]
-)
+@pytest.mark.parametrize(("by", "folds"), [("utterance", 3), ("utterance", 20), ("speaker", 2), ("speaker", 4)])
 def test_folds_are_disjoint_and_cover_everything(by, folds):
     splits = [split_ids(IDS, SPEAKERS, by=by, folds=folds, fold=fold, seed=7) for fold in range(folds)]
     assert sorted(id for split in splits for id in split.val) == sorted(IDS)
@@ -91,9 +89,7 @@ def test_by_speaker_needs_speakers():
         split_ids(["a", "b"], ["x", None], by="speaker")
 
 
-@pytest.mark.parametrize(
-    ("train", "val"), [(("a",), ("a",)), (("a", "a"), ("b",)), ((), ("a",)), (("a",), ())]
-)
+@pytest.mark.parametrize(("train", "val"), [(("a",), ("a",)), (("a", "a"), ("b",)), ((), ("a",)), (("a",), ())])
 def test_a_split_that_lies_cannot_be_made(train, val):
     with pytest.raises(AssertionError):
         Split(train, val)

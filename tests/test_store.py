@@ -107,9 +107,7 @@ def test_half_precision(root):
 def test_a_feature_too_large_for_half_precision(root):
     torch.save(features(IDS[1]) * 1e5, root / "feat" / "train" / f"{IDS[1]}.pt")
     assert opened(root).n_frames
-    with pytest.raises(
-        InputError, match=f"{IDS[1]}: a feature is beyond 65504.*(?s:.*)use data.dtype=float32"
-    ):
+    with pytest.raises(InputError, match=f"{IDS[1]}: a feature is beyond 65504.*(?s:.*)use data.dtype=float32"):
         opened(root, dtype="float16")
 
 
@@ -151,9 +149,7 @@ def test_all_problems_at_once(root):
         opened(root)
     lines = str(caught.value).split("\n")
     assert lines[0] == "expected 4 good train utterances, got 3 bad ones:"
-    assert (
-        lines[1] == f"    feat/train/{IDS[0]}.pt: float64, strided, on cpu instead of a dense float32 tensor"
-    )
+    assert lines[1] == f"    feat/train/{IDS[0]}.pt: float64, strided, on cpu instead of a dense float32 tensor"
     assert lines[2] == f"    feat/train/{IDS[1]}.pt: no such file"
     assert lines[3] == f"    train_labels.txt: no line for {IDS[3]}"
     assert lines[4] == f"  where: {root}"
@@ -199,9 +195,7 @@ def test_bad_test_utterances_always_stop(root):
     assert "on_bad_utterance" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("option", "word"), [("dtype", "float23"), ("on_bad_utterance", "dorp"), ("split", "trian")]
-)
+@pytest.mark.parametrize(("option", "word"), [("dtype", "float23"), ("on_bad_utterance", "dorp"), ("split", "trian")])
 def test_words_that_are_not_known(root, option, word):
     with pytest.raises(InputError, match=f"got '{word}'\n  where: data.{option}"):
         opened(root, **{option: word})
@@ -295,9 +289,7 @@ def test_a_folder_that_cannot_be_written(root, tmp_path):
 
 def test_no_folder_can_be_written(root, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(
-        InputError, match=r"a folder that can be written.*file/below.*\n  where: data.cache_dir"
-    ):
+    with pytest.raises(InputError, match=r"a folder that can be written.*file/below.*\n  where: data.cache_dir"):
         opened(root, cache_dir=tmp_path / "file" / "below")
 
 

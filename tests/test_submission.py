@@ -16,7 +16,9 @@ def sample(folder, text):
 
 
 def test_the_format_is_the_courses(tmp_path):
-    path = write_submission(tmp_path / "run" / "prediction.csv", CLASSES, 3, sample(tmp_path, "Id,Class\n0,0\n1,0\n2,0\n"))
+    path = write_submission(
+        tmp_path / "run" / "prediction.csv", CLASSES, 3, sample(tmp_path, "Id,Class\n0,0\n1,0\n2,0\n")
+    )
     assert path.read_bytes() == b"Id,Class\n0,3\n1,0\n2,40\n"
     assert [p.name for p in path.parent.iterdir()] == ["prediction.csv"]
 
@@ -27,11 +29,14 @@ def test_too_few_rows(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("text, message", [
-    ("Id,Class\n0,0\n1,0\n", r"expected 3 rows, one a test frame, got 2 rows"),
-    ("id,label\n0,0\n1,0\n2,0\n", r"expected Id,Class, got id,label"),
-    ("Id,Class\n0,0\n2,0\n1,0\n", r"expected Id 1, got 2,0\n  where: .*sample_submission.csv:3"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("Id,Class\n0,0\n1,0\n", r"expected 3 rows, one a test frame, got 2 rows"),
+        ("id,label\n0,0\n1,0\n2,0\n", r"expected Id,Class, got id,label"),
+        ("Id,Class\n0,0\n2,0\n1,0\n", r"expected Id 1, got 2,0\n  where: .*sample_submission.csv:3"),
+    ],
+)
 def test_another_sample_file(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         write_submission(tmp_path / "prediction.csv", CLASSES, 3, sample(tmp_path, text))

@@ -34,8 +34,9 @@ def test_neighbours_never_leave_the_utterance(sizes, radius):
     _, offsets = corpus(sizes)
     everything = torch.arange(sum(sizes))
     owner = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-    assert torch.equal(owner[neighbours(offsets, everything, 2 * radius + 1)],
-                       owner[:, None].expand(-1, 2 * radius + 1))
+    assert torch.equal(
+        owner[neighbours(offsets, everything, 2 * radius + 1)], owner[:, None].expand(-1, 2 * radius + 1)
+    )
 
 
 @settings(deadline=None)

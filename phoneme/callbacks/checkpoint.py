@@ -18,11 +18,25 @@ class Checkpoint(ModelCheckpoint):
     far moves along, so that "best" means best of the whole training.
     """
 
-    def __init__(self, dirpath: str, filename: str, monitor: str | None = None, mode: str = "min",
-                 every_n_epochs: int | None = None, every_n_train_steps: int | None = None):
+    def __init__(
+        self,
+        dirpath: str,
+        filename: str,
+        monitor: str | None = None,
+        mode: str = "min",
+        every_n_epochs: int | None = None,
+        every_n_train_steps: int | None = None,
+    ):
         super().__init__(
-            dirpath=dirpath, filename=filename, monitor=monitor, mode=mode, save_top_k=1, every_n_epochs=every_n_epochs,
-            every_n_train_steps=every_n_train_steps, auto_insert_metric_name=False, enable_version_counter=False,
+            dirpath=dirpath,
+            filename=filename,
+            monitor=monitor,
+            mode=mode,
+            save_top_k=1,
+            every_n_epochs=every_n_epochs,
+            every_n_train_steps=every_n_train_steps,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
         )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -33,8 +47,12 @@ class Checkpoint(ModelCheckpoint):
                 return
             new = Path(self.dirpath, old.name)
             _copy(old, new)
-            state = state | {"dirpath": self.dirpath, "best_model_path": str(new), "kth_best_model_path": str(new),
-                             "best_k_models": {str(new): state["best_model_score"]}}
+            state = state | {
+                "dirpath": self.dirpath,
+                "best_model_path": str(new),
+                "kth_best_model_path": str(new),
+                "best_k_models": {str(new): state["best_model_score"]},
+            }
         if state["dirpath"] == self.dirpath:
             super().load_state_dict(state)
 

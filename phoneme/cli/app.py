@@ -30,8 +30,8 @@ class Job:
 
     settings: dict[str, Any]  # every interpolation resolved
     portable: dict[str, Any]  # interpolations kept: means the same on another machine
-    folder: Path              # the run directory
-    multirun: bool            # one of many jobs of `-m`
+    folder: Path  # the run directory
+    multirun: bool  # one of many jobs of `-m`
 
 
 def run(task: Callable[[Job], None], config_name: str) -> None:
@@ -110,27 +110,46 @@ def explain(error: Exception) -> str:
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _explain_composition(error)
     if isinstance(error, OSError):
-        return str(InputError(
-            expected="a file or folder that can be read or written", got=error.strerror or error,
-            where=error.filename or "the operating system",
-            hint="check the path, its permissions and the free disk space (df -h)",
-        ))
+        return str(
+            InputError(
+                expected="a file or folder that can be read or written",
+                got=error.strerror or error,
+                where=error.filename or "the operating system",
+                hint="check the path, its permissions and the free disk space (df -h)",
+            )
+        )
     return f"{type(error).__name__}: {error}\n  hint: PHONEME_TRACEBACK=1 shows where; this may be a bug of phoneme"
 
 
 def _explain_composition(error: Exception) -> str:
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(error, OverrideParseException):
-        return str(InputError(
-            expected="NAME=VALUE", got=error.override, where="the command line",
-            hint="a value with ~ or another special sign needs quotes inside quotes: 'data.root=\"~/data\"'",
-        ))
+        return str(
+            InputError(
+                expected="NAME=VALUE",
+                got=error.override,
+                where="the command line",
+                hint="a value with ~ or another special sign needs quotes inside quotes: 'data.root=\"~/data\"'",
+            )
+        )
     if not isinstance(cause, OmegaConfBaseException) or not cause.full_key:
         return f"{error}\n  where: the command line or a file under {CONF.name}/\n  hint: --help lists the groups"
     parent, key = cause.parent_node, str(cause.key)
     known = [str(k) for k in parent] if isinstance(parent, DictConfig) and not parent._is_none() else []
     if known and key not in known:
-        return str(InputError(expected="a known setting", got=cause.full_key, where="the command line or a YAML file",
-                              hint=did_you_mean(key, known)))
-    return str(InputError(expected="a value of the setting's type", got=str(cause.msg).splitlines()[0], where=cause.full_key,
-                          hint="--cfg job shows every setting with its value, --help what they are for"))
+        return str(
+            InputError(
+                expected="a known setting",
+                got=cause.full_key,
+                where="the command line or a YAML file",
+                hint=did_you_mean(key, known),
+            )
+        )
+    return str(
+        InputError(
+            expected="a value of the setting's type",
+            got=str(cause.msg).splitlines()[0],
+            where=cause.full_key,
+            hint="--cfg job shows every setting with its value, --help what they are for",
+        )
+    )

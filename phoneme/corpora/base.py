@@ -77,9 +77,7 @@ def find_folder(root: str | Path, nested: str, names: tuple[str, ...]) -> Path:
     for folder in (root, root / nested):
         if any((folder / name).exists() for name in names):
             return folder
-    found = (
-        ", ".join(sorted(path.name for path in root.iterdir())[:10]) if root.is_dir() else "no such folder"
-    )
+    found = ", ".join(sorted(path.name for path in root.iterdir())[:10]) if root.is_dir() else "no such folder"
     raise InputError(
         expected=f"a folder with {' or '.join(names)} in it, or in {nested}/",
         got=found or "an empty folder",

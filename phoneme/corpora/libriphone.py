@@ -134,9 +134,7 @@ def _is_name(id: str) -> bool:
 class LibriPhoneUtterances:
     """One split: each line of its list is an utterance, or a problem."""
 
-    def __init__(
-        self, corpus: LibriPhone, split: str, listed: list[tuple[int, str]], label_lines: LabelLines | None
-    ):
+    def __init__(self, corpus: LibriPhone, split: str, listed: list[tuple[int, str]], label_lines: LabelLines | None):
         self.corpus, self.split, self.listed, self.label_lines = corpus, split, listed, label_lines
         self.ids = tuple(id for _, id in listed)
         self.first_line = {id: number for number, id in reversed(listed)}

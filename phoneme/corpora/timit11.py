@@ -127,9 +127,7 @@ def _open_labels(path: Path, n_rows: int) -> np.ndarray:
     labels = _open_array(path)
     if labels.shape != (n_rows,) or labels.dtype.kind not in "USiu":
         expected = f"{n_rows} labels, strings or integers: one for each row"
-        raise InputError(
-            expected=expected, got=f"{labels.dtype} {list(labels.shape)}", where=path, hint=UNPACK_AGAIN
-        )
+        raise InputError(expected=expected, got=f"{labels.dtype} {list(labels.shape)}", where=path, hint=UNPACK_AGAIN)
     return labels
 
 

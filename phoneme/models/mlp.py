@@ -27,9 +27,7 @@ ACTIVATIONS = MappingProxyType(
 class Block(nn.Module):
     """One hidden block: linear -> norm -> activation -> dropout, plus its input if `residual`."""
 
-    def __init__(
-        self, inputs: int, width: int, *, norm: str, activation: str, dropout: float, residual: bool
-    ):
+    def __init__(self, inputs: int, width: int, *, norm: str, activation: str, dropout: float, residual: bool):
         super().__init__()
         self.linear = make_linear(inputs, width, norm)
         self.norm = make_norm(norm, width)
@@ -50,8 +48,9 @@ class Mlp(FrameModel):
     in every block after the first, and in the first if a window has `width` numbers. Instead of `width`, `parameters`
     asks for the width whose parameter count is nearest to that number.
 
-    Raises InputError, `where` naming the key, for an even context, a depth or width below 1, not exactly one of `width` and `parameters`, an unknown norm
-    or activation, a dropout outside [0, 1), and for `residual` where no block could use it.
+    Raises InputError, `where` naming the key, for an even context, a depth or width below 1, not exactly one of `width`
+    and `parameters`, an unknown norm or activation, a dropout outside [0, 1), and for `residual` where no block could
+    use it.
     """
 
     def __init__(
@@ -77,9 +76,7 @@ class Mlp(FrameModel):
                 hint="set the other to null; with model.parameters the width is solved for",
             )
         if width is None:
-            width = mlp_width_for(
-                parameters, coeffs=coeffs, classes=classes, context=context, depth=depth, norm=norm
-            )
+            width = mlp_width_for(parameters, coeffs=coeffs, classes=classes, context=context, depth=depth, norm=norm)
         _check(depth=depth, width=width, activation=activation, dropout=dropout)
         if residual and depth == 1 and self.inputs != width:
             raise InputError(
@@ -117,9 +114,7 @@ def _check(*, depth: int, width: int, activation: str, dropout: float) -> None:
             hint="a network without hidden blocks is model=linear",
         )
     if width < 1:
-        raise InputError(
-            expected="at least one unit", got=width, where="model.width", hint="256 is the sample code's"
-        )
+        raise InputError(expected="at least one unit", got=width, where="model.width", hint="256 is the sample code's")
     if activation not in ACTIVATIONS:
         raise InputError(
             expected="a known activation",

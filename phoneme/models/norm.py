@@ -17,17 +17,13 @@ from phoneme.errors import InputError
 UNITS_PER_GROUP = 16  # Wu & He 2018, "Group Normalization", table 3: the best of their fixed sizes
 
 # Learned numbers each adds per unit of the layer it normalizes.
-NORMS = MappingProxyType(
-    {"none": 0, "batch": 2, "layer": 2, "group": 2, "rms": 1, "weight": 1, "spectral": 0}
-)
+NORMS = MappingProxyType({"none": 0, "batch": 2, "layer": 2, "group": 2, "rms": 1, "weight": 1, "spectral": 0})
 
 
 def check_norm(kind: str) -> None:
     """Raises InputError, listing the known kinds, for an unknown one."""
     if kind not in NORMS:
-        raise InputError(
-            expected="a known normalization", got=kind, where="model.norm", hint=did_you_mean(kind, NORMS)
-        )
+        raise InputError(expected="a known normalization", got=kind, where="model.norm", hint=did_you_mean(kind, NORMS))
 
 
 def width_multiple(kind: str) -> int:

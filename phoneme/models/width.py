@@ -26,9 +26,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def mlp_parameters(
-    width: int, *, coeffs: int, classes: int, context: int, depth: int, norm: str = "none"
-) -> int:
+def mlp_parameters(width: int, *, coeffs: int, classes: int, context: int, depth: int, norm: str = "none") -> int:
     """The exact parameter count of `Mlp` with these arguments: quadratic in the width w,
 
         (depth - 1) w^2 + (context coeffs + depth (1 + n) + classes) w + classes
@@ -43,9 +41,7 @@ def mlp_parameters(
     return (quadratic * width + linear) * width + classes
 
 
-def mlp_width_for(
-    parameters: int, *, coeffs: int, classes: int, context: int, depth: int, norm: str = "none"
-) -> int:
+def mlp_width_for(parameters: int, *, coeffs: int, classes: int, context: int, depth: int, norm: str = "none") -> int:
     """The width at which an `Mlp` of this depth has the parameter count nearest to `parameters`.
 
     The positive root of the quadratic, rounded down in integers, or the next width, whichever is nearer
@@ -65,10 +61,8 @@ def mlp_width_for(
         )
     quadratic, linear = _coefficients(coeffs, classes, context, depth, norm)
     budget = parameters - classes
-    if quadratic:
-        root = (isqrt(linear**2 + 4 * quadratic * budget) - linear) // (2 * quadratic)
-    else:
-        root = budget // linear
+    discriminant = linear**2 + 4 * quadratic * budget
+    root = (isqrt(discriminant) - linear) // (2 * quadratic) if quadratic else budget // linear
     below = root // step * step
     return min(below, below + step, key=lambda width: abs(mlp_parameters(width, **sizes) - parameters))
 

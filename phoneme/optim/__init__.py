@@ -36,7 +36,9 @@ OPTIMIZERS = MappingProxyType(
             ("lr_decay", "weight_decay", "initial_accumulator_value", "eps"),
             has_fused=False,  # on the CPU only
         ),
-        "rmsprop": Recipe(torch.optim.RMSprop, ("alpha", "eps", "weight_decay", "momentum", "centered"), has_fused=False),
+        "rmsprop": Recipe(
+            torch.optim.RMSprop, ("alpha", "eps", "weight_decay", "momentum", "centered"), has_fused=False
+        ),
         "adam": Recipe(torch.optim.Adam, ADAM_OPTIONS),
         "adamw": Recipe(torch.optim.AdamW, ADAM_OPTIONS),
     }

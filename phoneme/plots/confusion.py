@@ -25,8 +25,15 @@ def plot_confusion(confusion: np.ndarray, phones: tuple[str, ...], title: str) -
     axes.set_title(title, loc="left", fontsize=11)
     for i in ticks:
         if share[i, i] >= 0.5:
-            axes.text(i, i, f"{share[i, i]:.0f}", ha="center", va="center", fontsize=5.5,
-                      color="white" if share[i, i] > 30 else "black")
+            axes.text(
+                i,
+                i,
+                f"{share[i, i]:.0f}",
+                ha="center",
+                va="center",
+                fontsize=5.5,
+                color="white" if share[i, i] > 30 else "black",
+            )
     bar = figure.colorbar(image, ax=axes, shrink=0.6, ticks=np.sqrt([0, 1, 5, 10, 25, 50, 100]))
     bar.ax.set_yticklabels(["0", "1", "5", "10", "25", "50", "100"])
     bar.set_label("frames of the true phone (%)")

@@ -9,10 +9,12 @@ from phoneme.plots.figure import INK, SECOND, new_figure
 def plot_learning_curves(history: list[dict[str, int | float]]) -> Figure:
     """Training and validation loss (left) and accuracy (right) by epoch."""
     figure = new_figure(9.0, 3.6)
-    for axes, name, unit in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("nats a frame", "share of frames"),
-                                strict=True):
+    for axes, name, unit in zip(
+        figure.subplots(1, 2), ("loss", "accuracy"), ("nats a frame", "share of frames"), strict=True
+    ):
         for side, colour, style, label in (
-            ("train", SECOND, "--", "training (as trained: dropout on)"), ("val", INK, "-", "validation"),
+            ("train", SECOND, "--", "training (as trained: dropout on)"),
+            ("val", INK, "-", "validation"),
         ):
             points = [(row["epoch"] + 1, row[f"{side}/{name}"]) for row in history if f"{side}/{name}" in row]
             axes.plot(*zip(*points, strict=True), style, color=colour, label=label, marker=".", markersize=4)

@@ -33,8 +33,12 @@ def open_test(data: dict[str, Any]) -> FrameStore:
     """The test split of a data section. Raises InputError if the folder has none."""
     corpus = _corpus(data)
     if not corpus.has_split("test"):
-        raise InputError(expected="a folder with a test split", got="none", where=corpus.root,
-                         hint="set data=... data.root=... to the homework's folder")
+        raise InputError(
+            expected="a folder with a test split",
+            got="none",
+            where=corpus.root,
+            hint="set data=... data.root=... to the homework's folder",
+        )
     return open_store(corpus, "test", **_store_options(data))
 
 

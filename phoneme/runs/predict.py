@@ -20,13 +20,18 @@ def run_predict(settings: dict[str, Any], folder: Path) -> Path:
     """Label the test split of `settings["data"]` (or of the data the checkpoint was trained on)."""
     checkpoint = read_checkpoint(settings["ckpt_path"])
     model = model_of(checkpoint, settings["ckpt_path"])
-    section = settings["data"] or OmegaConf.to_container(OmegaConf.create(checkpoint["phoneme"]["config"]["data"]),
-                                                         resolve=True)
+    section = settings["data"] or OmegaConf.to_container(
+        OmegaConf.create(checkpoint["phoneme"]["config"]["data"]), resolve=True
+    )
     store = open_test(section)
     coeffs = checkpoint["phoneme"]["coeffs"]
     if store.coeffs != coeffs:
-        raise InputError(expected=f"{coeffs} coefficients a frame, as the checkpoint has", got=store.coeffs,
-                         where="data.root", hint="predict on features made like those of the training")
+        raise InputError(
+            expected=f"{coeffs} coefficients a frame, as the checkpoint has",
+            got=store.coeffs,
+            where="data.root",
+            hint="predict on features made like those of the training",
+        )
     sample = section["sample_submission"]
     if sample:
         check_sample(sample, store.n_frames)
@@ -41,7 +46,11 @@ def _device(name: str) -> torch.device:
         try:
             return torch.zeros(0, device=name).device
         except (RuntimeError, AssertionError) as error:
-            raise InputError(expected="auto, cpu, or a device that is here", got=name, where="device",
-                             hint=str(error).splitlines()[0]) from error
+            raise InputError(
+                expected="auto, cpu, or a device that is here",
+                got=name,
+                where="device",
+                hint=str(error).splitlines()[0],
+            ) from error
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator or torch.device("cpu")

@@ -47,15 +47,27 @@ def train(settings: dict[str, Any], portable: dict[str, Any], folder: Path, mult
     seed_everything(settings["seed"], verbose=False)
     phones = stores.train.phones
     model = build(settings["model"], "model", coeffs=stores.train.coeffs, classes=len(phones))
-    recipe = make_recipe(model=settings["model"], coeffs=stores.train.coeffs, phones=phones.to_dict(),
-                         split={side: list(ids) for side, ids in asdict(split).items()}, config=portable)
+    recipe = make_recipe(
+        model=settings["model"],
+        coeffs=stores.train.coeffs,
+        phones=phones.to_dict(),
+        split={side: list(ids) for side, ids in asdict(split).items()},
+        config=portable,
+    )
     if checkpoint is not None:
         check_resumable(checkpoint, recipe, settings["ckpt_path"])
     if settings["compile"]:
         model.compile()
     loss = make_loss(**settings["loss"])
-    classifier = PhonemeClassifier(model, loss, phones, optim=settings["optim"], schedule=settings["schedule"],
-                                   seed=settings["seed"], recipe=recipe)
+    classifier = PhonemeClassifier(
+        model,
+        loss,
+        phones,
+        optim=settings["optim"],
+        schedule=settings["schedule"],
+        seed=settings["seed"],
+        recipe=recipe,
+    )
     data = _data(settings, stores, split, model)
     trainer, throughput = _trainer(settings, folder, multirun)
     try:
@@ -80,8 +92,10 @@ def _split(stores: Stores, options: dict[str, Any], checkpoint: dict[str, Any] |
     unknown = sorted({*saved.train, *saved.val} - set(store.ids))
     if unknown:
         raise InputError(
-            expected="the utterances the checkpoint was trained on", got=f"{len(unknown)} missing, e.g. {unknown[0]}",
-            where="data.root", hint="continue on the same data as before",
+            expected="the utterances the checkpoint was trained on",
+            got=f"{len(unknown)} missing, e.g. {unknown[0]}",
+            where="data.root",
+            hint="continue on the same data as before",
         )
     return saved
 
@@ -90,11 +104,22 @@ def _data(settings: dict[str, Any], stores: Stores, split: Split, model: nn.Modu
     section = settings["data"]
     if stores.test is not None and section["sample_submission"]:
         check_sample(section["sample_submission"], stores.test.n_frames)
-    log.info("%s: %d utterances to train on, %d to validate, %d to predict", section["name"], len(split.train),
-             len(split.val), len(stores.test) if stores.test else 0)
+    log.info(
+        "%s: %d utterances to train on, %d to validate, %d to predict",
+        section["name"],
+        len(split.train),
+        len(split.val),
+        len(stores.test) if stores.test else 0,
+    )
     return PhonemeData(
-        stores.train, split, unit=model.unit, context=getattr(model, "context", 1), batch_size=section["batch_size"],
-        eval_batch_size=section["eval_batch_size"], device=section["device"], seed=settings["seed"],
+        stores.train,
+        split,
+        unit=model.unit,
+        context=getattr(model, "context", 1),
+        batch_size=section["batch_size"],
+        eval_batch_size=section["eval_batch_size"],
+        device=section["device"],
+        seed=settings["seed"],
     )
 
 
@@ -108,16 +133,28 @@ def _trainer(settings: dict[str, Any], folder: Path, multirun: bool) -> tuple[Tr
         callbacks.append(TQDMProgressBar(PROGRESS_EVERY) if sys.stdout.isatty() else EpochLines())
     throughput = Throughput()
     trainer = build(
-        section, "trainer", callbacks=[*callbacks, throughput], logger=loggers,
-        plugins=[AtomicCheckpointIO()], default_root_dir=str(folder), use_distributed_sampler=False,
+        section,
+        "trainer",
+        callbacks=[*callbacks, throughput],
+        logger=loggers,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=str(folder),
+        use_distributed_sampler=False,
         enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
     )
     if multirun and trainer.world_size > 1:
         raise InputError(
-            expected="one process a job in a multirun", got=f"{trainer.world_size} processes", where="trainer.devices",
+            expected="one process a job in a multirun",
+            got=f"{trainer.world_size} processes",
+            where="trainer.devices",
             hint="each process would start the whole sweep again: set trainer.devices=1, or start the jobs one by one",
         )
-    log.info("%s, %d process(es), precision %s", trainer.strategy.root_device, trainer.world_size, trainer.precision)
+    log.info(
+        "%s, %d process(es), precision %s",
+        trainer.strategy.root_device,
+        trainer.world_size,
+        trainer.precision,
+    )
     return trainer, throughput
 
 
@@ -127,16 +164,25 @@ def _fit(trainer: Trainer, classifier: PhonemeClassifier, data: PhonemeData, ckp
         trainer.fit(classifier, data, ckpt_path=ckpt_path, weights_only=True)
     except SystemExit as stop:
         newest = _newest_checkpoint(trainer) or ckpt_path
-        log.warning("interrupted in epoch %d: %s", trainer.current_epoch,
-                    f"continue with ckpt_path={newest}" if newest else "there is no checkpoint yet")
+        log.warning(
+            "interrupted in epoch %d: %s",
+            trainer.current_epoch,
+            f"continue with ckpt_path={newest}" if newest else "there is no checkpoint yet",
+        )
         if isinstance(stop, SIGTERMException):
             raise SystemExit(TERMINATED) from stop
         raise KeyboardInterrupt from stop
 
 
 def _conclude(
-    trainer: Trainer, classifier: PhonemeClassifier, data: PhonemeData, stores: Stores, settings: dict[str, Any],
-    folder: Path, throughput: Throughput, start: float,
+    trainer: Trainer,
+    classifier: PhonemeClassifier,
+    data: PhonemeData,
+    stores: Stores,
+    settings: dict[str, Any],
+    folder: Path,
+    throughput: Throughput,
+    start: float,
 ) -> dict[str, Any]:
     """Evaluate the best model, predict, draw, and write the summary. One process does this."""
     device = trainer.strategy.root_device
@@ -147,12 +193,18 @@ def _conclude(
     submission = None
     if stores.test is not None:
         answers = predict(model, stores.test, device, settings["data"]["eval_batch_size"])
-        submission = write_submission(folder / "prediction.csv", answers, stores.test.n_frames,
-                                      settings["data"]["sample_submission"])
+        submission = write_submission(
+            folder / "prediction.csv", answers, stores.test.n_frames, settings["data"]["sample_submission"]
+        )
     figures = [
-        save(plot_confusion(validation.confusion.numpy(), stores.train.phones.phones,
-                            f"validation accuracy {validation.metrics['accuracy']:.4f}"),
-             folder / "figures" / "confusion_matrix.png"),
+        save(
+            plot_confusion(
+                validation.confusion.numpy(),
+                stores.train.phones.phones,
+                f"validation accuracy {validation.metrics['accuracy']:.4f}",
+            ),
+            folder / "figures" / "confusion_matrix.png",
+        ),
         save(plot_learning_curves(classifier.history), folder / "figures" / "learning_curves.png"),
     ]
     summary = {
@@ -195,9 +247,14 @@ def _newest_checkpoint(trainer: Trainer) -> Path | None:
 
 
 def _tell(summary: dict[str, Any], folder: Path, submission: Path | None) -> None:
-    log.info("validation accuracy %.4f (without silence %.4f), training accuracy %.4f, %d epochs, %.0f s",
-             summary["val_accuracy"], summary["val_accuracy_without_silence"], summary["train_accuracy"],
-             summary["epochs"], summary["wall_seconds"])
+    log.info(
+        "validation accuracy %.4f (without silence %.4f), training accuracy %.4f, %d epochs, %.0f s",
+        summary["val_accuracy"],
+        summary["val_accuracy_without_silence"],
+        summary["train_accuracy"],
+        summary["epochs"],
+        summary["wall_seconds"],
+    )
     if submission is not None:
         log.info("submission: %s", submission)
     log.info("pictures:   %s\nsummary:    %s", folder / "figures", folder / "summary.json")

@@ -13,12 +13,14 @@ from tests.helpers import command, environment, train_in
 @pytest.mark.parametrize("name", ["train", "predict"])
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
 def test_answers_without_torch(name, arguments, tmp_path):
-    code = (f"import sys; sys.argv = ['phoneme-{name}', *{arguments}]\n"
-            f"from phoneme.cli.{name} import main\n"
-            "try: main()\n"
-            "except SystemExit as stop: assert not stop.code, stop.code\n"
-            "heavy = {'torch', 'pytorch_lightning', 'wandb', 'matplotlib', 'numpy'} & sys.modules.keys()\n"
-            "assert not heavy, heavy")
+    code = (
+        f"import sys; sys.argv = ['phoneme-{name}', *{arguments}]\n"
+        f"from phoneme.cli.{name} import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "heavy = {'torch', 'pytorch_lightning', 'wandb', 'matplotlib', 'numpy'} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "context" in done.stdout if name == "train" else "ckpt_path" in done.stdout
@@ -32,45 +34,59 @@ def test_help_names_every_group_and_option(tmp_path):
             assert option.stem in hidden or option.stem in text, f"{group.name}={option.stem} is not in --help"
 
 
-@pytest.mark.parametrize(("override", "message"), [
-    ("optim.lrr=1", "expected a known setting, got optim.lrr"),
-    ("+optim.lrr=1", "did you mean lr?"),
-    ("+nonsense=1", "expected a known setting, got nonsense"),
-    ("data.split.sed=1", "did you mean seed?"),
-    ("model.width=wide", "Value 'wide' of type 'str' could not be converted to Integer"),
-    ("trainer.max_epochs=1.5", "where: trainer.max_epochs"),
-    ("optim=adamz", "Could not find 'optim/adamz'"),
-    ("data=libriphone", "Missing mandatory value: root"),
-    ("model.width", "expected NAME=VALUE, got model.width"),
-    ("data.root=~/data", "needs quotes inside quotes"),
-])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optim.lrr=1", "expected a known setting, got optim.lrr"),
+        ("+optim.lrr=1", "did you mean lr?"),
+        ("+nonsense=1", "expected a known setting, got nonsense"),
+        ("data.split.sed=1", "did you mean seed?"),
+        ("model.width=wide", "Value 'wide' of type 'str' could not be converted to Integer"),
+        ("trainer.max_epochs=1.5", "where: trainer.max_epochs"),
+        ("optim=adamz", "Could not find 'optim/adamz'"),
+        ("data=libriphone", "Missing mandatory value: root"),
+        ("model.width", "expected NAME=VALUE, got model.width"),
+        ("data.root=~/data", "needs quotes inside quotes"),
+    ],
+)
 def test_a_wrong_setting_fails_before_torch_is_there(override, message, tmp_path):
-    code = (f"import sys; sys.argv = ['phoneme-train', {override!r}]\n"
-            "from phoneme.cli.train import main\n"
-            "try: main()\n"
-            "finally: assert 'torch' not in sys.modules")
+    code = (
+        f"import sys; sys.argv = ['phoneme-train', {override!r}]\n"
+        "from phoneme.cli.train import main\n"
+        "try: main()\n"
+        "finally: assert 'torch' not in sys.modules"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert "hint:" in done.stderr and "where:" in done.stderr
 
 
-@pytest.mark.parametrize(("overrides", "parts"), [
-    (["model.context=10"], ["expected an odd number of frames, got 10", "where: model.context"]),
-    (["ckpt_path=nowhere/last.ckpt"], ["expected a checkpoint file, got no such file", "where: nowhere/last.ckpt"]),
-    (["data=libriphone", "data.root=nowhere"], ["no such folder", "hint: set data.root"]),
-    (["+callbacks.mine.patience=3"], ["expected a section with a _target_", "where: callbacks.mine"]),
-    (["+callbacks.early_stopping.patienc=3"], ["did you mean patience?"]),
-    (["model._target_=phoneme.models.Mpl"], ["expected the dotted path of a class, got phoneme.models.Mpl"]),
-    (["model.dropout=1.5"], ["where: model.dropout"]),
-    (["model.norm=bach"], ["did you mean batch?"]),
-    (["optim.lr=-1"], ["where: optim.lr"]),
-    (["data.device=gpu"], ["expected auto or cpu, got gpu"]),
-    (["data.sample_submission=nowhere.csv"], ["No such file or directory", "where: nowhere.csv"]),
-    (["data.split.folds=5", "data.split.fold=5"], ["where: data.split.fold"]),
-    (["trainer.precision=8"], ["Precision '8' is invalid", "hint:"]),
-])
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["model.context=10"], ["expected an odd number of frames, got 10", "where: model.context"]),
+        (
+            ["ckpt_path=nowhere/last.ckpt"],
+            ["expected a checkpoint file, got no such file", "where: nowhere/last.ckpt"],
+        ),
+        (["data=libriphone", "data.root=nowhere"], ["no such folder", "hint: set data.root"]),
+        (["+callbacks.mine.patience=3"], ["expected a section with a _target_", "where: callbacks.mine"]),
+        (["+callbacks.early_stopping.patienc=3"], ["did you mean patience?"]),
+        (
+            ["model._target_=phoneme.models.Mpl"],
+            ["expected the dotted path of a class, got phoneme.models.Mpl"],
+        ),
+        (["model.dropout=1.5"], ["where: model.dropout"]),
+        (["model.norm=bach"], ["did you mean batch?"]),
+        (["optim.lr=-1"], ["where: optim.lr"]),
+        (["data.device=gpu"], ["expected auto or cpu, got gpu"]),
+        (["data.sample_submission=nowhere.csv"], ["No such file or directory", "where: nowhere.csv"]),
+        (["data.split.folds=5", "data.split.fold=5"], ["where: data.split.fold"]),
+        (["trainer.precision=8"], ["Precision '8' is invalid", "hint:"]),
+    ],
+)
 def test_bad_input_gets_one_message(overrides, parts, tmp_path):
-    with pytest.raises(Exception) as caught:  # noqa: B017: what matters is what the user reads
+    with pytest.raises(Exception) as caught:  # noqa: B017  (what matters is what the user reads)
         train_in(tmp_path, *overrides)
     message = explain(caught.value)
     for part in ("hint:", *parts):

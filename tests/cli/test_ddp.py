@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 TWO = (*TINY, "trainer.devices=2", "trainer.strategy=ddp")
 MID_EPOCH = (
-    "callbacks.last_checkpoint.every_n_epochs=null", "callbacks.last_checkpoint.every_n_train_steps=45",
+    "callbacks.last_checkpoint.every_n_epochs=null",
+    "callbacks.last_checkpoint.every_n_train_steps=45",
 )
 
 
@@ -64,8 +65,14 @@ class Crash(Callback):
 
 
 def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(arguments, cwd=cwd, env=environment() | {"PYTHONPATH": str(ROOT)},
-                          capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        arguments,
+        cwd=cwd,
+        env=environment() | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def files(folder: Path) -> set[str]:
@@ -90,8 +97,13 @@ class Run:
 def trained(tmp_path_factory) -> Run:
     """Two epochs by the console script, in Hydra's own run directory; `last.ckpt` is from mid-epoch."""
     place = tmp_path_factory.mktemp("ddp")
-    done = run(BIN / "phoneme-train", *TWO, *MID_EPOCH,
-               f"+callbacks.seen={{_target_: tests.cli.test_ddp.Seen, folder: {place}}}", cwd=place)
+    done = run(
+        BIN / "phoneme-train",
+        *TWO,
+        *MID_EPOCH,
+        f"+callbacks.seen={{_target_: tests.cli.test_ddp.Seen, folder: {place}}}",
+        cwd=place,
+    )
     assert done.returncode == 0, done.stderr
     (folder,) = place.glob("outputs/*/*")
     seen = [torch.load(place / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
@@ -100,8 +112,15 @@ def trained(tmp_path_factory) -> Run:
 
 def test_one_run_directory_and_one_voice(trained):
     assert files(trained.folder) == {
-        *HYDRA, "checkpoints/best.ckpt", "checkpoints/last.ckpt", "figures/confusion_matrix.png",
-        "figures/learning_curves.png", "hparams.yaml", "metrics.csv", "prediction.csv", "summary.json",
+        *HYDRA,
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "figures/confusion_matrix.png",
+        "figures/learning_curves.png",
+        "hparams.yaml",
+        "metrics.csv",
+        "prediction.csv",
+        "summary.json",
         "train.log",
     }
     check_terminal(trained.stderr)
@@ -144,15 +163,25 @@ def test_validation_is_what_one_process_computes(trained):
 
 def test_torchrun_continues_in_mid_epoch_bitwise(trained, tmp_path):
     last, again = trained.folder / "checkpoints" / "last.ckpt", tmp_path / "again"
-    done = run(BIN / "torchrun", "--nproc_per_node=2", "-m", "phoneme.cli.train", *TWO, *MID_EPOCH,
-               f"ckpt_path={last}", "hydra.run.dir=again", cwd=tmp_path)
+    done = run(
+        BIN / "torchrun",
+        "--nproc_per_node=2",
+        "-m",
+        "phoneme.cli.train",
+        *TWO,
+        *MID_EPOCH,
+        f"ckpt_path={last}",
+        "hydra.run.dir=again",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     check_terminal(done.stderr)
     assert files(tmp_path) == {f"again/{name}" for name in files(trained.folder) - {"checkpoints/last.ckpt"}}
     after = [row for row in metrics(trained.folder) if int(row["step"]) >= 45]
     assert metrics(again) == after and len(after) == 4
-    weights = [read_checkpoint(folder / "checkpoints" / "best.ckpt")["state_dict"]
-               for folder in (trained.folder, again)]
+    weights = [
+        read_checkpoint(folder / "checkpoints" / "best.ckpt")["state_dict"] for folder in (trained.folder, again)
+    ]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     assert (trained.folder / "prediction.csv").read_bytes() == (again / "prediction.csv").read_bytes()
 
@@ -166,9 +195,17 @@ def test_the_best_checkpoint_is_copied_by_the_first_process_only(tmp_path, monke
     (tmp_path / "old").mkdir()
     old = tmp_path / "old" / "best.ckpt"
     old.write_bytes(b"weights")
-    state = {"dirpath": str(old.parent), "best_model_path": str(old), "best_model_score": torch.tensor(0.5),
-             "kth_best_model_path": str(old), "kth_value": torch.tensor(0.5), "best_k_models": {},
-             "current_score": torch.tensor(0.5), "monitor": "val/accuracy", "last_model_path": ""}
+    state = {
+        "dirpath": str(old.parent),
+        "best_model_path": str(old),
+        "best_model_score": torch.tensor(0.5),
+        "kth_best_model_path": str(old),
+        "kth_value": torch.tensor(0.5),
+        "best_k_models": {},
+        "current_score": torch.tensor(0.5),
+        "monitor": "val/accuracy",
+        "last_model_path": "",
+    }
     for rank, copied in ((1, False), (0, True)):
         monkeypatch.setattr(rank_zero_only, "rank", rank)
         new = tmp_path / "new" / "best.ckpt"
@@ -179,8 +216,16 @@ def test_the_best_checkpoint_is_copied_by_the_first_process_only(tmp_path, monke
 
 def test_a_process_that_fails_ends_the_other(tmp_path):
     crash = "+callbacks.crash={_target_: tests.cli.test_ddp.Crash}"
-    done = run(sys.executable, "-m", "phoneme.cli.train", *TWO, crash, "logger=wandb_offline",
-               "hydra.run.dir=run", cwd=tmp_path)
+    done = run(
+        sys.executable,
+        "-m",
+        "phoneme.cli.train",
+        *TWO,
+        crash,
+        "logger=wandb_offline",
+        "hydra.run.dir=run",
+        cwd=tmp_path,
+    )
     assert done.returncode not in (0, None)
     assert "error in process 1: RuntimeError: the plug was pulled" in done.stderr
     allowed = {*HYDRA, "hparams.yaml", "metrics.csv", "train.log"}

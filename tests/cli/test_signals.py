@@ -41,8 +41,11 @@ class Terminated(Callback):
 def start(folder: Path, *overrides: str) -> subprocess.Popen:
     folder.mkdir()
     return subprocess.Popen(
-        [sys.executable, "-m", "phoneme.cli.train", *TINY, *overrides, f"hydra.run.dir={folder}"], cwd=folder,
-        env=environment() | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        [sys.executable, "-m", "phoneme.cli.train", *TINY, *overrides, f"hydra.run.dir={folder}"],
+        cwd=folder,
+        env=environment() | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
     )
 
@@ -75,8 +78,10 @@ def test_a_killed_training_continues_bitwise(tmp_path):
         assert done.returncode == 0, done.stderr
     after = [row for row in metrics(tmp_path / "uninterrupted") if int(row["step"]) >= resumed_at]
     assert metrics(tmp_path / "second") == after and len(after) > 10
-    weights = [read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")["state_dict"]
-               for name in ("second", "uninterrupted")]
+    weights = [
+        read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")["state_dict"]
+        for name in ("second", "uninterrupted")
+    ]
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 

@@ -87,9 +87,7 @@ def test_tabs_and_double_spaces_between_labels(root):
 # -- speakers
 
 
-@pytest.mark.parametrize(
-    ("pattern", "speaker"), [(r"^([^-]+)-", "19"), (r"^\d+-(\d+)", "198"), (r"^([a-z]+)-", None)]
-)
+@pytest.mark.parametrize(("pattern", "speaker"), [(r"^([^-]+)-", "19"), (r"^\d+-(\d+)", "198"), (r"^([a-z]+)-", None)])
 def test_the_pattern_finds_the_speaker(root, pattern, speaker):
     assert read(root, speaker_pattern=pattern)[0].speaker == speaker
 
@@ -98,9 +96,7 @@ def test_a_group_that_takes_no_part_is_no_speaker(root):
     assert read(root, speaker_pattern="^(x)?")[0].speaker is None
 
 
-@pytest.mark.parametrize(
-    ("pattern", "why"), [("^[^-]+", "which has no group"), ("(", "unterminated subpattern")]
-)
+@pytest.mark.parametrize(("pattern", "why"), [("^[^-]+", "which has no group"), ("(", "unterminated subpattern")])
 def test_a_bad_pattern(root, pattern, why):
     with pytest.raises(InputError, match=f"expression with a group, the speaker, got .*{why}"):
         LibriPhone(root, speaker_pattern=pattern)
@@ -110,9 +106,7 @@ def test_a_bad_pattern(root, pattern, why):
 
 
 def test_a_missing_folder(tmp_path):
-    with pytest.raises(
-        InputError, match=r"a folder with train_split.txt.*got no such folder\n.*where.*nowhere"
-    ):
+    with pytest.raises(InputError, match=r"a folder with train_split.txt.*got no such folder\n.*where.*nowhere"):
         LibriPhone(tmp_path / "nowhere")
 
 
@@ -143,28 +137,20 @@ def test_a_split_is_there_if_any_of_it_is(root):
 
 
 def test_unknown_names(root):
-    with pytest.raises(
-        InputError, match=r"a corpus format, got 'libriphon'\n.*data.name\n.*did you mean libriphone"
-    ):
+    with pytest.raises(InputError, match=r"a corpus format, got 'libriphon'\n.*data.name\n.*did you mean libriphone"):
         open_corpus("libriphon", root)
-    with pytest.raises(
-        InputError, match=r"an option of libriphone, got speaker\n.*\n.*did you mean speaker_pattern"
-    ):
+    with pytest.raises(InputError, match=r"an option of libriphone, got speaker\n.*\n.*did you mean speaker_pattern"):
         open_corpus("libriphone", root, speaker="x")
 
 
 # -- the split file
 
 
-@pytest.mark.parametrize(
-    "id", ["../../x", "..", ".", "a/b", "a\\b", "/etc/passwd", "two words", "nul\0"], ids=repr
-)
+@pytest.mark.parametrize("id", ["../../x", "..", ".", "a/b", "a\\b", "/etc/passwd", "two words", "nul\0"], ids=repr)
 def test_an_id_that_is_not_a_file_name(root, id):
     (root / "train_split.txt").write_text(f"{TRAIN[0]}\n{id}\n{TRAIN[1]}")
     assert problems(root) == [f"train_split.txt:2: {id!r} is not the name of a file in feat/train/"]
-    assert all(
-        path.is_relative_to(root) and ".." not in path.parts for path in LibriPhone(root).files("train")
-    )
+    assert all(path.is_relative_to(root) and ".." not in path.parts for path in LibriPhone(root).files("train"))
 
 
 def test_a_link_that_leaves_the_folder(root, tmp_path):
@@ -203,9 +189,7 @@ def test_labels_that_do_not_fit(root):
 @pytest.mark.parametrize("label", ["-1", "1.0", "1e1", "nan", "٣"])
 def test_labels_that_are_not_classes(root, label):
     write_labels(root, {**{id: LABELS[id] for id in TRAIN[:4]}, TRAIN[0]: [label, *LABELS[TRAIN[0]][1:]]})
-    assert problems(root) == [
-        f"train_labels.txt:1: {TRAIN[0]}: the label {label!r} is not an integer from 0 to 40"
-    ]
+    assert problems(root) == [f"train_labels.txt:1: {TRAIN[0]}: the label {label!r} is not an integer from 0 to 40"]
 
 
 def test_missing_and_doubled_label_lines(root):

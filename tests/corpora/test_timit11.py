@@ -45,9 +45,7 @@ def test_windows_of_the_utterances_are_the_rows_of_the_file(root, split, caplog)
 
 def test_the_test_split_keeps_the_order_of_its_rows(root):
     answers = read(root, "test")
-    assert torch.equal(
-        torch.cat([answer.features for answer in answers]), torch.cat([features(id) for id in TEST[:2]])
-    )
+    assert torch.equal(torch.cat([answer.features for answer in answers]), torch.cat([features(id) for id in TEST[:2]]))
     assert all(answer.labels is None for answer in answers)
     assert answers[1].id == "test-00001"
 
@@ -142,9 +140,7 @@ def test_nan_stays_within_its_utterance(root):
 
 
 def test_a_missing_folder(tmp_path):
-    with pytest.raises(
-        InputError, match=r"train_11.npy or test_11.npy in it, or in timit_11/, got no such folder"
-    ):
+    with pytest.raises(InputError, match=r"train_11.npy or test_11.npy in it, or in timit_11/, got no such folder"):
         Timit11(tmp_path / "nowhere")
 
 
@@ -165,9 +161,7 @@ def test_rows_of_another_shape(root, alter, got):
 
 def test_a_label_too_few(root):
     change(root / "train_label_11.npy", lambda labels: labels[1:])
-    with pytest.raises(
-        InputError, match=r"\d+ labels, strings or integers: one for each row, got <U2 \[\d+\]"
-    ):
+    with pytest.raises(InputError, match=r"\d+ labels, strings or integers: one for each row, got <U2 \[\d+\]"):
         read(root)
 
 

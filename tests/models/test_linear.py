@@ -9,9 +9,7 @@ def test_is_one_affine_map_of_the_flattened_window():
     torch.manual_seed(0)
     model = Linear(coeffs=3, classes=4, context=5)
     windows = torch.randn(2, 5, 3)
-    by_hand = torch.stack(
-        [model.output.weight @ window.reshape(15) + model.output.bias for window in windows]
-    )
+    by_hand = torch.stack([model.output.weight @ window.reshape(15) + model.output.bias for window in windows])
     torch.testing.assert_close(model(windows), by_hand)
     assert count_parameters(model) == 15 * 4 + 4
 
@@ -23,9 +21,7 @@ def test_says_what_a_batch_is_made_of():
 
 @pytest.mark.parametrize("context", [10, 0, -1])
 def test_refuses_a_window_without_centre(context):
-    with pytest.raises(
-        InputError, match=rf"(?s)odd number of frames, got {context}.*model\.context.*hint: the centre"
-    ):
+    with pytest.raises(InputError, match=rf"(?s)odd number of frames, got {context}.*model\.context.*hint: the centre"):
         Linear(coeffs=39, classes=41, context=context)
 
 

@@ -4,9 +4,7 @@ import torch
 from phoneme.errors import InputError
 from phoneme.models import NORMS, count_parameters, make_linear, make_norm
 
-UNKNOWN = (
-    r"(?s)normalization, got instance.*model\.norm.*here: batch, group, layer, none, rms, spectral, weight"
-)
+UNKNOWN = r"(?s)normalization, got instance.*model\.norm.*here: batch, group, layer, none, rms, spectral, weight"
 
 
 @pytest.fixture

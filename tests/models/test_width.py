@@ -61,7 +61,5 @@ def test_the_reports_two_networks_are_equal_as_the_sample_code_counts_layers(wid
 
 @pytest.mark.parametrize(("parameters", "depth"), [(100, 2), (0, 1), (10**6, 0)])
 def test_refuses_what_no_width_can_have(parameters, depth):
-    with pytest.raises(
-        InputError, match=rf"(?s)got depth {depth}, {parameters} param.*where: parameters.*hint:"
-    ):
+    with pytest.raises(InputError, match=rf"(?s)got depth {depth}, {parameters} param.*where: parameters.*hint:"):
         mlp_width_for(parameters, depth=depth, **SIZES)

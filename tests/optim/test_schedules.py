@@ -48,9 +48,7 @@ def test_is_what_torch_computes_step_by_step(name, make_scheduler):
 
 
 @pytest.mark.parametrize("warmup_steps", [0, 1, 30])
-@pytest.mark.parametrize(
-    ("name", "end"), [("constant", 1.0), ("step", 0.0), ("cosine", 0.1), ("linear", 0.25)]
-)
+@pytest.mark.parametrize(("name", "end"), [("constant", 1.0), ("step", 0.0), ("cosine", 0.1), ("linear", 0.25)])
 def test_end_points_are_exact(name, end, warmup_steps):
     factor = make_schedule(name=name, total_steps=100, warmup_steps=warmup_steps, **OPTIONS[name])
     if name == "step":

@@ -19,9 +19,19 @@ from phoneme.tracking import keep_previous_metrics
 from tests.helpers import TINY, environment, train_in
 
 METRICS = {
-    "epoch", "step", "train/loss", "train/accuracy", "train/loss_step", "train/learning_rate",
-    "train/frames_per_second", "val/loss", "val/accuracy", "val/accuracy_without_silence",
-    "val/accuracy_at_boundaries", "val/accuracy_at_centres", "val/calibration_error",
+    "epoch",
+    "step",
+    "train/loss",
+    "train/accuracy",
+    "train/loss_step",
+    "train/learning_rate",
+    "train/frames_per_second",
+    "val/loss",
+    "val/accuracy",
+    "val/accuracy_without_silence",
+    "val/accuracy_at_boundaries",
+    "val/accuracy_at_centres",
+    "val/calibration_error",
 }
 
 
@@ -77,18 +87,30 @@ def sweep(tmp_path_factory) -> Sweep:
     folder = tmp_path_factory.mktemp("sweep")
     quiet_by_itself = {k: v for k, v in environment().items() if k != "WANDB_SILENT"}
     done = subprocess.run(
-        [Path(sys.executable).with_name("phoneme-train"), "-m", *TINY, "logger=wandb_offline", "optim=sgd",
-         "model.norm=none", "optim.lr=1e30,0.1", f"hydra.sweep.dir={folder}"],
-        cwd=folder, env=quiet_by_itself | {"WANDB_DATA_DIR": str(folder / "staging")}, capture_output=True,
-        text=True, timeout=120,
+        [
+            Path(sys.executable).with_name("phoneme-train"),
+            "-m",
+            *TINY,
+            "logger=wandb_offline",
+            "optim=sgd",
+            "model.norm=none",
+            "optim.lr=1e30,0.1",
+            f"hydra.sweep.dir={folder}",
+        ],
+        cwd=folder,
+        env=quiet_by_itself | {"WANDB_DATA_DIR": str(folder / "staging")},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     return Sweep(done.returncode, done.stderr, WandbRun(folder / "0"), WandbRun(folder / "1"))
 
 
 def test_a_run_a_job_with_its_own_configuration(sweep):
     ids = [job.of("run")[0].run.run_id for job in (sweep.diverged, sweep.good)]
-    assert ids[0] != ids[1] and all(job.file.name == f"run-{i}.wandb" for i, job in
-                                    zip(ids, (sweep.diverged, sweep.good), strict=True))
+    assert ids[0] != ids[1] and all(
+        job.file.name == f"run-{i}.wandb" for i, job in zip(ids, (sweep.diverged, sweep.good), strict=True)
+    )
     assert [job.merged("config")["optim"]["lr"] for job in (sweep.diverged, sweep.good)] == [1e30, 0.1]
 
 
@@ -108,7 +130,8 @@ def test_a_job_that_fails_is_marked_and_does_not_stop_the_next(sweep):
 def test_the_terminal_gets_one_line_of_it_a_job(sweep):
     said = [line for line in sweep.stderr.splitlines() if "wandb" in line.lower()]
     assert [line.split("`")[1] for line in said if line.startswith("W&B, offline")] == [
-        f"wandb sync {job.file.parent}" for job in (sweep.diverged, sweep.good)]
+        f"wandb sync {job.file.parent}" for job in (sweep.diverged, sweep.good)
+    ]
     others = [line for line in said if not line.startswith("W&B, offline")]
     assert all("logger=wandb_offline" in line for line in others)  # Hydra's line about a job
 

@@ -32,8 +32,14 @@ def run(tmp_path_factory):
 def test_leaves_its_files(run):
     summary, folder = run
     assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
-        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "figures/confusion_matrix.png",
-        "figures/learning_curves.png", "hparams.yaml", "metrics.csv", "prediction.csv", "summary.json",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "figures/confusion_matrix.png",
+        "figures/learning_curves.png",
+        "hparams.yaml",
+        "metrics.csv",
+        "prediction.csv",
+        "summary.json",
     }
     assert json.loads((folder / "summary.json").read_text()) == summary
 
@@ -95,11 +101,19 @@ def uninterrupted(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("plug", "checkpointing"), [
-    (100, ()),                                                   # killed in epoch 2, continues from the end of epoch 1
-    (100, ("callbacks.last_checkpoint.every_n_epochs=null",      # continues from the middle of epoch 2
-           "callbacks.last_checkpoint.every_n_train_steps=45")),
-])
+@pytest.mark.parametrize(
+    ("plug", "checkpointing"),
+    [
+        (100, ()),  # killed in epoch 2, continues from the end of epoch 1
+        (
+            100,
+            (
+                "callbacks.last_checkpoint.every_n_epochs=null",  # continues from the middle of epoch 2
+                "callbacks.last_checkpoint.every_n_train_steps=45",
+            ),
+        ),
+    ],
+)
 def test_a_resumed_training_is_bitwise_the_uninterrupted_one(uninterrupted, tmp_path, plug, checkpointing):
     with pytest.raises(RuntimeError, match="the plug was pulled"):
         train_in(tmp_path / "first", *WHOLE, *checkpointing, PLUG % plug)
@@ -148,12 +162,27 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_the_checkpoint(tm
     assert not (tmp_path / "summary.json").exists()
 
 
-@pytest.mark.parametrize("override", [
-    "callbacks=none", "logger=none", "trainer.fast_dev_run=true", "trainer.precision=bf16-mixed",
-    "model.norm=layer", "loss=mse", "data.split.by=speaker", "data.split.folds=5", "data.dtype=float16",
-    "optim=momentum", "schedule=step", "trainer.accumulate_grad_batches=2", "trainer.max_steps=70",
-    "trainer.limit_train_batches=20", "trainer.check_val_every_n_epoch=2", "callbacks.early_stopping=null",
-])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "callbacks=none",
+        "logger=none",
+        "trainer.fast_dev_run=true",
+        "trainer.precision=bf16-mixed",
+        "model.norm=layer",
+        "loss=mse",
+        "data.split.by=speaker",
+        "data.split.folds=5",
+        "data.dtype=float16",
+        "optim=momentum",
+        "schedule=step",
+        "trainer.accumulate_grad_batches=2",
+        "trainer.max_steps=70",
+        "trainer.limit_train_batches=20",
+        "trainer.check_val_every_n_epoch=2",
+        "callbacks.early_stopping=null",
+    ],
+)
 def test_settings_work_together(tmp_path, override):
     summary = train_in(tmp_path, override)
     assert summary["val_frames"] > 0 and (tmp_path / "prediction.csv").exists()
@@ -162,8 +191,15 @@ def test_settings_work_together(tmp_path, override):
 
 
 def test_compiled_training(tmp_path):
-    done = command("train", *TINY, "compile=true", "trainer.max_epochs=1", "trainer.limit_train_batches=10",
-                   f"hydra.run.dir={tmp_path}", cwd=tmp_path)
+    done = command(
+        "train",
+        *TINY,
+        "compile=true",
+        "trainer.max_epochs=1",
+        "trainer.limit_train_batches=10",
+        f"hydra.run.dir={tmp_path}",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert isinstance(phoneme.load(tmp_path / "checkpoints" / "best.ckpt"), torch.nn.Module)
 
@@ -172,5 +208,7 @@ def test_optimizer_settings_without_effect_are_said(run, tmp_path, caplog):
     _, folder = run
     train_in(tmp_path, "optim.lr=0.5", "trainer.max_epochs=3", f"ckpt_path={folder / 'checkpoints' / 'last.ckpt'}")
     assert "optim.… of this run has no effect" in caplog.text
-    rate = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["optimizer_states"][0]["param_groups"][0]["initial_lr"]
+    rate = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["optimizer_states"][0]["param_groups"][0][
+        "initial_lr"
+    ]
     assert rate == 1e-3
