@@ -172,7 +172,7 @@ class UtteranceBatches(Batches):
         return [*batches, self.rows[current]]
 
     def _share(self, batches: list[Tensor]) -> list[Tensor]:
-        """Make the number of batches divide by the processes: halve the fullest, or join the first two if all are single."""
+        """Make the number of batches divide by the processes: halve the fullest, or join where all are single."""
         target = -(-len(batches) // self.world) * self.world
         if target <= len(self.rows):
             while len(batches) < target:

@@ -86,7 +86,7 @@ def test_a_wrong_setting_fails_before_torch_is_there(override, message, tmp_path
     ],
 )
 def test_bad_input_gets_one_message(overrides, parts, tmp_path):
-    with pytest.raises(Exception) as caught:  # noqa: B017  (what matters is what the user reads)
+    with pytest.raises(Exception) as caught:
         train_in(tmp_path, *overrides)
     message = explain(caught.value)
     for part in ("hint:", *parts):
