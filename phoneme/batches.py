@@ -90,7 +90,7 @@ class FrameBatches(Batches):
             raise InputError(
                 expected="at least 1 frame a batch",
                 got=batch_size,
-                where="data.batch_size",
+                where="data.batch_size, data.eval_batch_size or batch_size",
                 hint="512 is the course's; larger ones suit a GPU",
             )
         if len(index) < world:

@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import nn
 
-from phoneme.build import build
+from phoneme.build import build, locate
 from phoneme.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, OSError) as error:
         raise InputError(
             expected="a checkpoint of tensors and primitives",
             got=str(error).splitlines()[0],
@@ -93,6 +93,14 @@ def model_of(checkpoint: dict[str, Any], path: str | Path) -> nn.Module:
             got=recipe["model"]["_target_"],
             where=path,
             hint=f"if you trust the file, `import {module}` before loading it",
+        )
+    factory = locate(recipe["model"]["_target_"], "model")
+    if not (isinstance(factory, type) and issubclass(factory, nn.Module)):
+        raise InputError(
+            expected="a class of torch.nn.Module",
+            got=recipe["model"]["_target_"],
+            where=path,
+            hint="the file is not a checkpoint of phoneme-train: do not trust it",
         )
     model = build(recipe["model"], "model", coeffs=recipe["coeffs"], classes=len(recipe["phones"]["phones"]))
     prefix = "model."

@@ -9,11 +9,10 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MeanMetric
 
 from phoneme.datamodule import FrameBatch, UtteranceBatch
 from phoneme.errors import DivergedError
-from phoneme.metrics import FrameMetrics
+from phoneme.metrics import FrameMetrics, MeanLoss
 from phoneme.optim import make_optimizer, make_schedule
 from phoneme.phones import PhoneTable
 
@@ -61,7 +60,8 @@ class PhonemeClassifier(LightningModule):
         self.model, self.loss = model, loss
         self.optim, self.schedule, self.seed, self.recipe = optim, schedule, seed, recipe
         self.val_metrics = FrameMetrics(len(phones), phones.silence)
-        self.val_loss = MeanMetric()
+        self.val_loss = MeanLoss()
+        self.validation: dict[str, float] = {}  # the last one's values, until the epoch has ended
         self.epoch_sums = torch.zeros(3)  # loss · frames, right frames, frames of this process: so far this epoch
         self.history: list[dict[str, int | float]] = []  # one entry an epoch, kept through a resume
 
@@ -73,10 +73,9 @@ class PhonemeClassifier(LightningModule):
     def on_train_start(self) -> None:
         self.epoch_sums = self.epoch_sums.to(self.device)  # no buffer: DDP would copy the first process's to all
 
-    def on_train_epoch_start(self) -> None:
-        self.epoch_sums.zero_()  # Lightning does not call this when it resumes in mid-epoch
-
     def on_train_batch_start(self, batch: FrameBatch | UtteranceBatch, batch_idx: int) -> None:
+        if batch_idx == 0:
+            self.epoch_sums.zero_()
         seed_generators(self.device, step_seed(self.seed, self.global_rank, self.current_epoch, batch_idx))
 
     def training_step(self, batch: FrameBatch | UtteranceBatch, batch_idx: int) -> Tensor:
@@ -99,8 +98,9 @@ class PhonemeClassifier(LightningModule):
         self._check_finite(loss, f"epoch {self.current_epoch}")
         values = {"train/loss": loss / frames, "train/accuracy": right / frames}
         self.log_dict(values, sync_dist=True)
-        validation = {k: v for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")}
-        self.history.append({"epoch": self.current_epoch} | {k: float(v) for k, v in (values | validation).items()})
+        values = {name: float(value) for name, value in values.items()}
+        self.history.append({"epoch": self.current_epoch} | values | self.validation)
+        self.validation = {}
 
     def _check_finite(self, loss: Tensor, when: str) -> None:
         if not torch.isfinite(loss):
@@ -117,23 +117,24 @@ class PhonemeClassifier(LightningModule):
     def validation_step(self, batch: FrameBatch | UtteranceBatch, batch_idx: int) -> None:
         logits = self(batch)
         classes = logits.shape[-1]
-        self.val_loss.update(self.loss(logits, batch.targets), (batch.targets >= 0).sum())
+        self.val_loss.update(self.loss(logits, batch.targets), batch.targets)
         self.val_metrics.update(logits.float().reshape(-1, classes), batch.targets.flatten(), batch.boundary.flatten())
 
     def on_validation_epoch_end(self) -> None:
         loss = self.val_loss.compute()
         self._check_finite(loss, f"the validation after epoch {self.current_epoch}")
-        values = {f"val/{name}": value for name, value in self.val_metrics.compute().items()}
+        values = {"val/loss": loss} | {f"val/{name}": value for name, value in self.val_metrics.compute().items()}
+        self.validation = {name: float(value) for name, value in values.items()}
         self.log("val/accuracy", values.pop("val/accuracy"), prog_bar=True, sync_dist=True)
-        self.log_dict({"val/loss": loss} | values, sync_dist=True)
+        self.log_dict(values, sync_dist=True)
         self.val_loss.reset()
         self.val_metrics.reset()
 
     # -- optimisation --------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        scaled = self.trainer.precision == "16-mixed"
-        optimizer = make_optimizer(self.model.parameters(), fused=not scaled, **self.optim)
+        mixed = self.trainer.precision in ("16-mixed", "bf16-mixed")
+        optimizer = make_optimizer(self.model.parameters(), fused=not mixed, **self.optim)
         factor = make_schedule(total_steps=self.trainer.estimated_stepping_batches, **self.schedule)
         return {
             "optimizer": optimizer,

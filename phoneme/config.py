@@ -33,25 +33,25 @@ OmegaConf.register_new_resolver("bundled_sample", lambda: str(shipped("data/samp
 
 @dataclass
 class SplitConfig:
-    by: str = "utterance"
-    val_fraction: float = 0.1
-    seed: int = 0
-    folds: int | None = None
-    fold: int = 0
+    by: str = MISSING
+    val_fraction: float = MISSING
+    seed: int = MISSING
+    folds: int | None = MISSING
+    fold: int = MISSING
 
 
 @dataclass
 class DataConfig:
     name: str = MISSING
     root: str = MISSING
-    dtype: str = "float32"
-    cache_dir: str | None = None
-    on_bad_utterance: str = "stop"
-    workers: int = 0
-    device: str = "auto"
-    batch_size: int = 512
-    eval_batch_size: int = 4096
-    sample_submission: str | None = None
+    dtype: str = MISSING
+    cache_dir: str | None = MISSING
+    on_bad_utterance: str = MISSING
+    workers: int = MISSING
+    device: str = MISSING
+    batch_size: int = MISSING
+    eval_batch_size: int = MISSING
+    sample_submission: str | None = MISSING
     split: SplitConfig = field(default_factory=SplitConfig)
 
 
@@ -159,29 +159,29 @@ class FinalConfig(ScheduleConfig):
 @dataclass
 class TrainerConfig:
     _target_: str = "pytorch_lightning.Trainer"
-    accelerator: str = "auto"
-    devices: Any = "auto"
-    num_nodes: int = 1
-    strategy: str = "auto"
-    precision: str = "32-true"
+    accelerator: str = MISSING
+    devices: Any = MISSING
+    num_nodes: int = MISSING
+    strategy: str = MISSING
+    precision: str = MISSING
     max_epochs: int = MISSING
-    max_steps: int = -1
-    max_time: str | None = None
-    gradient_clip_val: float | None = None
-    accumulate_grad_batches: int = 1
-    check_val_every_n_epoch: int = 1
-    log_every_n_steps: int = 50
-    limit_train_batches: Any = 1.0
-    limit_val_batches: Any = 1.0
-    overfit_batches: Any = 0.0
-    num_sanity_val_steps: int = 0
-    fast_dev_run: Any = False
-    deterministic: bool = False
-    benchmark: bool | None = None
-    detect_anomaly: bool = False
-    profiler: str | None = None
-    enable_progress_bar: bool = True
-    enable_model_summary: bool = False
+    max_steps: int = MISSING
+    max_time: str | None = MISSING
+    gradient_clip_val: float | None = MISSING
+    accumulate_grad_batches: int = MISSING
+    check_val_every_n_epoch: int = MISSING
+    log_every_n_steps: int = MISSING
+    limit_train_batches: Any = MISSING
+    limit_val_batches: Any = MISSING
+    overfit_batches: Any = MISSING
+    num_sanity_val_steps: int = MISSING
+    fast_dev_run: Any = MISSING
+    deterministic: bool = MISSING
+    benchmark: bool | None = MISSING
+    detect_anomaly: bool = MISSING
+    profiler: str | None = MISSING
+    enable_progress_bar: bool = MISSING
+    enable_model_summary: bool = MISSING
 
 
 # -- one dataclass a command -------------------------------------------------------------------------------
@@ -206,8 +206,8 @@ class TrainConfig:
 class PredictConfig:
     ckpt_path: str = MISSING
     data: Any = None
-    device: str = "auto"
-    batch_size: int = 4096
+    device: str = MISSING
+    batch_size: int = MISSING
 
 
 SCHEMAS = {

@@ -82,7 +82,7 @@ class PhonemeData(LightningDataModule):
         unit: str = "frame",
         context: int = 1,
         batch_size: int = 512,
-        eval_batch_size: int = 4096,
+        eval_batch_size: int = 2048,
         batch_frames: int = 16_000,
         device: str = "auto",
         seed: int = 0,
@@ -113,9 +113,8 @@ class PhonemeData(LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         trainer = self.trainer
-        self.training = self.batches(
-            self.split.train, self.batch_size, self.seed, trainer.global_rank, trainer.world_size
-        )
+        seed = None if trainer.overfit_batches else self.seed  # the same few batches each epoch
+        self.training = self.batches(self.split.train, self.batch_size, seed, trainer.global_rank, trainer.world_size)
         if self.position is not None:
             self.training.load_state_dict(self.position)
         return self.training
@@ -140,7 +139,8 @@ class PhonemeData(LightningDataModule):
         rows = self.store.rows_of(ids)
         if self.unit == "utterance":
             return UtteranceBatches(rows, self.lengths[rows], self.batch_frames, seed=seed, rank=rank, world=world)
-        return FrameBatches(self.store.frame_indices(rows), batch_size, seed=seed, rank=rank, world=world)
+        index = self.store.frame_indices(rows).to(self.store.frames.device)  # once, not batch by batch
+        return FrameBatches(index, batch_size, seed=seed, rank=rank, world=world)
 
     def on_before_batch_transfer(self, batch: Tensor, dataloader_idx: int = 0) -> FrameBatch | UtteranceBatch:
         return self.gather(batch)
@@ -149,9 +149,8 @@ class PhonemeData(LightningDataModule):
         """What a batch of indices stands for, on the device of the frames."""
         store = self.store
         if self.unit == "frame":
-            index = batch.to(store.frames.device)
-            inputs = gather_windows(store.frames, store.offsets, index, self.context)
-            return FrameBatch(inputs, store.labels.index_select(0, index).long(), self.boundary.index_select(0, index))
+            inputs = gather_windows(store.frames, store.offsets, batch, self.context)
+            return FrameBatch(inputs, store.labels.index_select(0, batch).long(), self.boundary.index_select(0, batch))
         longest = int(self.lengths[batch].max())
         rows = batch.to(store.frames.device)
         inputs, index, lengths, mask = gather_utterances(store.frames, store.offsets, rows, longest)

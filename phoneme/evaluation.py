@@ -4,24 +4,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 from tqdm import tqdm
 
 from phoneme.batches import FrameBatches, UtteranceBatches
-from phoneme.datamodule import PhonemeData
-from phoneme.metrics import FrameMetrics
+from phoneme.datamodule import PhonemeData, fits
+from phoneme.metrics import FrameMetrics, MeanLoss
 from phoneme.store import FrameStore
 from phoneme.windows import gather_utterances, gather_windows
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics by name, `loss` among them, and the confusion matrix: rows are the truth, columns the answers."""
+    """Metrics by name, `loss` among them; the confusion matrix, rows the truth; the recall of each class."""
 
     metrics: dict[str, float]
     confusion: Int64[Tensor, "classes classes"]
+    recall: Float[Tensor, "classes"]
 
 
 @torch.inference_mode()
@@ -36,24 +36,27 @@ def evaluate(
     model.eval().to(device)
     phones = data.store.phones
     frame_metrics = FrameMetrics(len(phones), phones.silence, sync_on_compute=False).to(device)
-    mean_loss = MeanMetric(sync_on_compute=False).to(device)
+    mean_loss = MeanLoss(sync_on_compute=False).to(device)
     for indices in tqdm(
         data.batches(ids, data.eval_batch_size), desc="evaluating", unit="batch", leave=False, disable=None
     ):
         batch = type(gathered := data.gather(indices))(*(part.to(device) for part in gathered))
         logits = model(*batch.arguments)
-        mean_loss.update(loss(logits, batch.targets), (batch.targets >= 0).sum())
+        mean_loss.update(loss(logits, batch.targets), batch.targets)
         frame_metrics.update(logits.reshape(-1, len(phones)), batch.targets.flatten(), batch.boundary.flatten())
     metrics = {"loss": mean_loss.compute()} | frame_metrics.compute()
-    return Evaluation({name: float(value) for name, value in metrics.items()}, frame_metrics.confusion.cpu())
+    values = {name: float(value) for name, value in metrics.items()}
+    return Evaluation(values, frame_metrics.confusion.cpu(), frame_metrics.recall.cpu())
 
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module, store: FrameStore, device: torch.device, batch_size: int = 4096
+    model: nn.Module, store: FrameStore, device: torch.device, batch_size: int = 2048
 ) -> UInt8[Tensor, "frame"]:
     """The most probable class of every frame of `store`, in its order."""
     model.eval().to(device)
+    if fits(store, device):
+        store = store.to(device)
     answers = torch.empty(store.n_frames, dtype=torch.uint8)
     if model.unit == "frame":
         for index in _progress(FrameBatches(torch.arange(store.n_frames), batch_size)):

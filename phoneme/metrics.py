@@ -35,6 +35,33 @@ def at_boundary(
     return changes[:-1] | changes[1:]
 
 
+class MeanLoss(Metric):
+    """The mean of a loss over frames, from the means over batches. A batch that is NaN makes it NaN.
+
+    (torchmetrics' MeanMetric leaves NaN out, or with `nan_strategy="disable"` the weights.)
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    total: Float[Tensor, ""]
+    frames: Int64[Tensor, ""]
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("frames", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, loss: Float[Tensor, ""], targets: Int[Tensor, "..."]) -> None:
+        """`loss` is the mean over the targets that are not IGNORE."""
+        frames = (targets != IGNORE).sum()
+        self.total = self.total + loss.detach().float() * frames
+        self.frames = self.frames + frames
+
+    def compute(self) -> Float[Tensor, ""]:
+        """The mean; NaN over no frames."""
+        return self.total / self.frames
+
+
 class FrameMetrics(Metric):
     """Scores of framewise logits against labels, accumulated without waiting for the device.
 

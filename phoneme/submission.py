@@ -46,12 +46,12 @@ def write_submission(
 def check_sample(sample: str | Path, n_frames: int) -> None:
     """Raise InputError unless the course's sample file has `Id,Class` and the ids 0 … n_frames - 1."""
     sample = Path(sample).expanduser()
-    with sample.open(newline="") as file:
-        header, *rows = csv.reader(file)
+    with sample.open(newline="", encoding="utf-8-sig") as file:
+        header, *rows = [*csv.reader(file)] or [[]]
     if header != HEADER:
         raise InputError(
             expected=",".join(HEADER),
-            got=",".join(header),
+            got=",".join(header) or "nothing",
             where=f"{sample}:1",
             hint="is this the course's sample_submission.csv?",
         )

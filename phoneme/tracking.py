@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,30 @@ log = logging.getLogger(__name__)
 class Wandb(WandbLogger):
     """Lightning's WandbLogger without the argument that wandb 0.31 warns of.
 
-    Further arguments go to `wandb.init`. The first use raises InputError when there is no W&B to be had.
+    `settings` are those of `wandb.Settings`. The first use raises InputError when there is no W&B to be had.
     """
 
-    def __init__(self, **options: Any):
-        super().__init__(**options)
+    def __init__(
+        self,
+        project: str,
+        save_dir: str,
+        name: str | None = None,
+        group: str | None = None,
+        tags: Sequence[str] = (),
+        notes: str | None = None,
+        offline: bool = False,
+        settings: dict[str, Any] | None = None,
+    ):
+        super().__init__(
+            project=project,
+            save_dir=save_dir,
+            name=name,
+            group=group,
+            tags=list(tags),
+            notes=notes,
+            offline=offline,
+            settings=settings,
+        )
         del self._wandb_init["anonymous"]
 
 
@@ -46,6 +66,8 @@ def quieten_lightning() -> None:
         "pytorch_lightning.trainer.connectors.signal_connector",
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # our batches are already the same ones each epoch then
+    warnings.filterwarnings("ignore", message="You requested to overfit but enabled .* dataloader shuffling")
     warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phoneme.losses import IGNORE
-from phoneme.metrics import FrameMetrics, at_boundary
+from phoneme.metrics import FrameMetrics, MeanLoss, at_boundary
 
 CLASSES = 5
 SILENCE = frozenset({0, 1})
@@ -155,3 +155,17 @@ def test_boundaries_equal_a_loop_over_utterances(utterances, dtype):
     offsets = torch.tensor([0, *np.cumsum([len(labels) for labels in utterances], dtype=int)])
     flat = torch.tensor([label for labels in utterances for label in labels], dtype=dtype)
     assert at_boundary(flat, offsets).tolist() == expected
+
+
+def test_the_mean_loss_weighs_batches_by_their_frames():
+    metric = MeanLoss()
+    metric.update(torch.tensor(1.0), torch.tensor([3, 3, 3, IGNORE]))
+    metric.update(torch.tensor(2.0), torch.tensor([3]))
+    assert metric.compute() == 1.25
+
+
+def test_one_batch_that_is_nan_shows_in_the_mean_loss():
+    metric = MeanLoss()
+    metric.update(torch.tensor(float("nan")), torch.tensor([1]))
+    metric.update(torch.tensor(2.0), torch.tensor([3]))
+    assert metric.compute().isnan()

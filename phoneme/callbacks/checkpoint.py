@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -14,8 +15,9 @@ log = logging.getLogger(__name__)
 class Checkpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint with a fixed file name: `DIRPATH/FILENAME.ckpt` is replaced by each better one.
 
-    Without `monitor` the newest is kept. When a training continues in another run directory, the best checkpoint so
-    far moves along, so that "best" means best of the whole training.
+    Without `monitor` the newest is kept: at the end of each epoch and, with `every_n_train_steps`, after so many
+    updates within one (not after an epoch's last, which its end follows). When a training continues in another run
+    directory, the best checkpoint so far moves along, so that "best" means best of the whole training.
     """
 
     def __init__(
@@ -24,7 +26,6 @@ class Checkpoint(ModelCheckpoint):
         filename: str,
         monitor: str | None = None,
         mode: str = "min",
-        every_n_epochs: int | None = None,
         every_n_train_steps: int | None = None,
     ):
         super().__init__(
@@ -33,11 +34,21 @@ class Checkpoint(ModelCheckpoint):
             monitor=monitor,
             mode=mode,
             save_top_k=1,
-            every_n_epochs=every_n_epochs,
-            every_n_train_steps=every_n_train_steps,
+            save_on_train_epoch_end=True if monitor is None else None,
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
+        self.within_epoch = every_n_train_steps
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if not self.within_epoch or step % self.within_epoch or step == self._last_global_step_saved:
+            return
+        if not trainer.is_last_batch:
+            self._last_global_step_saved = step
+            trainer.save_checkpoint(Path(self.dirpath, f"{self.filename}.ckpt"))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         old = Path(state["best_model_path"]) if state.get("best_model_path") else None

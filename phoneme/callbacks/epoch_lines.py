@@ -11,9 +11,7 @@ class EpochLines(Callback):
     """Logs loss and accuracy after each epoch, for a log file, a batch system or a notebook's output."""
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        values = trainer.callback_metrics
-        shown = ", ".join(
-            f"{name} {float(values[name]):.4f}" for name in ("val/loss", "val/accuracy") if name in values
-        )
+        values = module.validation
+        shown = ", ".join(f"{name} {values[name]:.4f}" for name in ("val/loss", "val/accuracy") if name in values)
         if trainer.is_global_zero:
             log.info("epoch %d of %s: %s", trainer.current_epoch + 1, trainer.max_epochs, shown or "no validation")

@@ -118,6 +118,8 @@ def explain(error: Exception) -> str:
                 hint="check the path, its permissions and the free disk space (df -h)",
             )
         )
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's, which is not imported here
+        return f"{error}\n  where: the trainer or a callback\n  hint: phoneme-train --cfg job shows every setting"
     return f"{type(error).__name__}: {error}\n  hint: PHONEME_TRACEBACK=1 shows where; this may be a bug of phoneme"
 
 

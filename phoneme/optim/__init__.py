@@ -51,7 +51,7 @@ def make_optimizer(
     """Torch's own optimizer of this name: the lecture's family from plain descent to Adam, and AdamW.
 
     `fused` takes torch's fused kernel where there is one: a third of the time of an update on the CPU. It has to be
-    off where gradients are clipped under fp16 scaling, which that kernel undoes by itself.
+    off in mixed precision, where Lightning refuses to clip gradients beside it.
 
     Raises InputError for an unknown name, a rate that is not positive and finite, an option this optimizer
     does not have, and a value torch refuses (its own words are in the message).

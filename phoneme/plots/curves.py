@@ -17,7 +17,8 @@ def plot_learning_curves(history: list[dict[str, int | float]]) -> Figure:
             ("val", INK, "-", "validation"),
         ):
             points = [(row["epoch"] + 1, row[f"{side}/{name}"]) for row in history if f"{side}/{name}" in row]
-            axes.plot(*zip(*points, strict=True), style, color=colour, label=label, marker=".", markersize=4)
+            if points:
+                axes.plot(*zip(*points, strict=True), style, color=colour, label=label, marker=".", markersize=4)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch")
         axes.set_ylabel(f"{name} ({unit})")

@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-INK, SECOND, PALE = "#1b3a57", "#c8641b", "#9aa7b3"  # dark, middle and light: told apart in grey too
+INK, SECOND = "#1b3a57", "#c8641b"  # dark and middle: told apart in grey too
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:

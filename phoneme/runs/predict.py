@@ -32,6 +32,14 @@ def run_predict(settings: dict[str, Any], folder: Path) -> Path:
             where="data.root",
             hint="predict on features made like those of the training",
         )
+    known = tuple(checkpoint["phoneme"]["phones"]["phones"])
+    if store.phones.phones != known:
+        raise InputError(
+            expected=f"the {len(known)} classes of the checkpoint: {', '.join(known[:4])}, …",
+            got=f"{len(store.phones)}: {', '.join(store.phones.phones[:4])}, …",
+            where="data.root",
+            hint="predict on the corpus of the training; a phones.txt in the folder names its classes",
+        )
     sample = section["sample_submission"]
     if sample:
         check_sample(sample, store.n_frames)

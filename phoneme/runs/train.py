@@ -15,22 +15,20 @@ from torch import nn
 from phoneme import tracking
 from phoneme.build import build
 from phoneme.callbacks import EpochLines, Throughput
-from phoneme.checkpoint import AtomicCheckpointIO, check_resumable, load, make_recipe, read_checkpoint
+from phoneme.checkpoint import AtomicCheckpointIO, check_resumable, make_recipe, read_checkpoint
 from phoneme.classifier import PhonemeClassifier
 from phoneme.datamodule import PhonemeData
 from phoneme.errors import InputError
-from phoneme.evaluation import evaluate, predict
 from phoneme.losses import make_loss
-from phoneme.models import count_parameters
-from phoneme.plots import plot_confusion, plot_learning_curves, save
 from phoneme.runs.data import Stores, open_stores
-from phoneme.runs.files import peak_memory, versions, write_json
+from phoneme.runs.outcome import conclude, leave_files
 from phoneme.splits import Split, split_ids
-from phoneme.submission import check_sample, write_submission
+from phoneme.submission import check_sample
 
 log = logging.getLogger(__name__)
 
 PROGRESS_EVERY = 20  # updates between two redraws of the bar
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 TERMINATED = 143  # the shell's exit code for SIGTERM: 128 + 15
 
 
@@ -41,6 +39,7 @@ def train(settings: dict[str, Any], portable: dict[str, Any], folder: Path, mult
     """
     start = time.perf_counter()
     tracking.quieten_lightning()
+    _check(settings)
     stores = open_stores(settings["data"])
     checkpoint = read_checkpoint(settings["ckpt_path"]) if settings["ckpt_path"] else None
     split = _split(stores, settings["data"]["split"], checkpoint)
@@ -56,6 +55,11 @@ def train(settings: dict[str, Any], portable: dict[str, Any], folder: Path, mult
     )
     if checkpoint is not None:
         check_resumable(checkpoint, recipe, settings["ckpt_path"])
+        if checkpoint["epoch"] + 1 >= settings["trainer"]["max_epochs"]:
+            log.warning(
+                "trainer.max_epochs=%s is what the checkpoint has done: nothing to train",
+                settings["trainer"]["max_epochs"],
+            )
     if settings["compile"]:
         model.compile()
     loss = make_loss(**settings["loss"])
@@ -75,12 +79,33 @@ def train(settings: dict[str, Any], portable: dict[str, Any], folder: Path, mult
         _fit(trainer, classifier, data, settings["ckpt_path"])
         summary = {}
         if trainer.is_global_zero:
-            summary = _conclude(trainer, classifier, data, stores, settings, folder, throughput, start)
+            outcome = conclude(trainer, classifier, data, stores.test, folder)
+            speed = {
+                "train_frames_per_second": round(throughput.frames_per_second, 1),
+                "wall_seconds": round(time.perf_counter() - start, 2),
+            }
+            summary = leave_files(outcome, settings | {"processes": trainer.world_size}, speed, folder, trainer.loggers)
     except BaseException:
         tracking.finish(trainer.loggers, failed=True)
         raise
     tracking.finish(trainer.loggers, failed=False)
     return summary
+
+
+def _check(settings: dict[str, Any]) -> None:
+    """Raise InputError for values that would fail late or silently elsewhere."""
+    precision, seed = settings["trainer"]["precision"], settings["seed"]
+    if precision not in PRECISIONS:
+        raise InputError(
+            expected=" or ".join(PRECISIONS),
+            got=precision,
+            where="trainer.precision",
+            hint="mixed precision keeps the weights in float32; windows are gathered in float32",
+        )
+    if not 0 <= seed < 2**32:
+        raise InputError(
+            expected="a seed from 0 to 2^32 - 1", got=seed, where="seed", hint="runs differ already between 0, 1 and 2"
+        )
 
 
 def _split(stores: Stores, options: dict[str, Any], checkpoint: dict[str, Any] | None) -> Split:
@@ -102,7 +127,14 @@ def _split(stores: Stores, options: dict[str, Any], checkpoint: dict[str, Any] |
 
 def _data(settings: dict[str, Any], stores: Stores, split: Split, model: nn.Module) -> PhonemeData:
     section = settings["data"]
-    if stores.test is not None and section["sample_submission"]:
+    if section["sample_submission"]:
+        if stores.test is None:
+            raise InputError(
+                expected="a folder with a test split",
+                got="none",
+                where="data.sample_submission",
+                hint="without test frames there is no submission to check: set it to null",
+            )
         check_sample(section["sample_submission"], stores.test.n_frames)
     log.info(
         "%s: %d utterances to train on, %d to validate, %d to predict",
@@ -174,87 +206,10 @@ def _fit(trainer: Trainer, classifier: PhonemeClassifier, data: PhonemeData, ckp
         raise KeyboardInterrupt from stop
 
 
-def _conclude(
-    trainer: Trainer,
-    classifier: PhonemeClassifier,
-    data: PhonemeData,
-    stores: Stores,
-    settings: dict[str, Any],
-    folder: Path,
-    throughput: Throughput,
-    start: float,
-) -> dict[str, Any]:
-    """Evaluate the best model, predict, draw, and write the summary. One process does this."""
-    device = trainer.strategy.root_device
-    best = _best_checkpoint(trainer)
-    model = load(best) if best else classifier.model
-    validation = evaluate(model, classifier.loss, data, data.split.val, device)
-    training = evaluate(model, classifier.loss, data, data.split.train[: len(data.split.val)], device)
-    submission = None
-    if stores.test is not None:
-        answers = predict(model, stores.test, device, settings["data"]["eval_batch_size"])
-        submission = write_submission(
-            folder / "prediction.csv", answers, stores.test.n_frames, settings["data"]["sample_submission"]
-        )
-    figures = [
-        save(
-            plot_confusion(
-                validation.confusion.numpy(),
-                stores.train.phones.phones,
-                f"validation accuracy {validation.metrics['accuracy']:.4f}",
-            ),
-            folder / "figures" / "confusion_matrix.png",
-        ),
-        save(plot_learning_curves(classifier.history), folder / "figures" / "learning_curves.png"),
-    ]
-    summary = {
-        **{f"val_{name}": round(value, 6) for name, value in validation.metrics.items()},
-        **{f"train_{name}": round(training.metrics[name], 6) for name in ("accuracy", "loss")},
-        "val_frames": int(validation.confusion.sum()),
-        "train_frames": int(training.confusion.sum()),
-        "parameters": count_parameters(model),
-        "epochs": trainer.current_epoch,
-        "train_frames_per_second": round(throughput.frames_per_second, 1),
-        **peak_memory(device),
-        "wall_seconds": round(time.perf_counter() - start, 2),
-        "seed": settings["seed"],
-        "best_checkpoint": str(best.relative_to(folder)) if best else None,
-        "precision": settings["trainer"]["precision"],
-        "device": device.type,
-        "processes": trainer.world_size,
-        "versions": versions(),
-    }
-    write_json(folder / "summary.json", summary)
-    tracking.log_results(trainer.loggers, summary, figures, submission)
-    _tell(summary, folder, submission)
-    return summary
-
-
-def _best_checkpoint(trainer: Trainer) -> Path | None:
-    """The file of the checkpoint callback that watches a metric, if there is one and it has saved."""
-    for callback in trainer.checkpoint_callbacks:
-        if callback.monitor is not None and callback.best_model_path:
-            return Path(callback.best_model_path)
-    return None
-
-
 def _newest_checkpoint(trainer: Trainer) -> Path | None:
     """The file of the checkpoint callback that keeps the newest, if there is one and it has saved."""
     for callback in trainer.checkpoint_callbacks:
-        if callback.monitor is None and callback.best_model_path:
-            return Path(callback.best_model_path)
+        path = Path(callback.dirpath, f"{callback.filename}.ckpt")
+        if callback.monitor is None and path.is_file():
+            return path
     return None
-
-
-def _tell(summary: dict[str, Any], folder: Path, submission: Path | None) -> None:
-    log.info(
-        "validation accuracy %.4f (without silence %.4f), training accuracy %.4f, %d epochs, %.0f s",
-        summary["val_accuracy"],
-        summary["val_accuracy_without_silence"],
-        summary["train_accuracy"],
-        summary["epochs"],
-        summary["wall_seconds"],
-    )
-    if submission is not None:
-        log.info("submission: %s", submission)
-    log.info("pictures:   %s\nsummary:    %s", folder / "figures", folder / "summary.json")

@@ -21,11 +21,7 @@ from tests.helpers import TINY, command, environment, metrics, train_in
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 TWO = (*TINY, "trainer.devices=2", "trainer.strategy=ddp")
-MID_EPOCH = (
-    "callbacks.last_checkpoint.every_n_epochs=null",
-    "callbacks.last_checkpoint.every_n_train_steps=45",
-)
-
+MIDDLE = 45  # updates: two processes have 32 an epoch
 
 HYDRA = (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml")
 
@@ -54,6 +50,14 @@ class Seen(Callback):
     def on_train_end(self, trainer, module):
         frames = [torch.cat(epoch) for epoch in self.frames[:-1]]
         torch.save({"frames": frames, "sums": self.sums}, Path(self.folder, f"{trainer.global_rank}.pt"))
+
+
+class KeepMiddle(Callback):
+    """Saves `checkpoints/middle.ckpt` in mid-epoch."""
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == MIDDLE:
+            trainer.save_checkpoint(Path(trainer.default_root_dir, "checkpoints", "middle.ckpt"))
 
 
 class Crash(Callback):
@@ -95,12 +99,12 @@ class Run:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Run:
-    """Two epochs by the console script, in Hydra's own run directory; `last.ckpt` is from mid-epoch."""
+    """Two epochs by the console script, in Hydra's own run directory, with a checkpoint from mid-epoch."""
     place = tmp_path_factory.mktemp("ddp")
     done = run(
         BIN / "phoneme-train",
         *TWO,
-        *MID_EPOCH,
+        "+callbacks.middle={_target_: tests.cli.test_ddp.KeepMiddle}",
         f"+callbacks.seen={{_target_: tests.cli.test_ddp.Seen, folder: {place}}}",
         cwd=place,
     )
@@ -115,6 +119,7 @@ def test_one_run_directory_and_one_voice(trained):
         *HYDRA,
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
+        "checkpoints/middle.ckpt",
         "figures/confusion_matrix.png",
         "figures/learning_curves.png",
         "hparams.yaml",
@@ -162,22 +167,21 @@ def test_validation_is_what_one_process_computes(trained):
 
 
 def test_torchrun_continues_in_mid_epoch_bitwise(trained, tmp_path):
-    last, again = trained.folder / "checkpoints" / "last.ckpt", tmp_path / "again"
+    middle, again = trained.folder / "checkpoints" / "middle.ckpt", tmp_path / "again"
     done = run(
         BIN / "torchrun",
         "--nproc_per_node=2",
         "-m",
         "phoneme.cli.train",
         *TWO,
-        *MID_EPOCH,
-        f"ckpt_path={last}",
+        f"ckpt_path={middle}",
         "hydra.run.dir=again",
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     check_terminal(done.stderr)
-    assert files(tmp_path) == {f"again/{name}" for name in files(trained.folder) - {"checkpoints/last.ckpt"}}
-    after = [row for row in metrics(trained.folder) if int(row["step"]) >= 45]
+    assert files(tmp_path) == {f"again/{name}" for name in files(trained.folder) - {"checkpoints/middle.ckpt"}}
+    after = [row for row in metrics(trained.folder) if int(row["step"]) >= MIDDLE]
     assert metrics(again) == after and len(after) == 4
     weights = [
         read_checkpoint(folder / "checkpoints" / "best.ckpt")["state_dict"] for folder in (trained.folder, again)
@@ -188,7 +192,7 @@ def test_torchrun_continues_in_mid_epoch_bitwise(trained, tmp_path):
 
 def test_another_number_of_processes_cannot_continue_in_mid_epoch(trained, tmp_path):
     with pytest.raises(InputError, match=r"32 batches an epoch, as in[\s\S]*got 63[\s\S]*trainer.devices"):
-        train_in(tmp_path, *MID_EPOCH, f"ckpt_path={trained.folder / 'checkpoints' / 'last.ckpt'}")
+        train_in(tmp_path, f"ckpt_path={trained.folder / 'checkpoints' / 'middle.ckpt'}")
 
 
 def test_the_best_checkpoint_is_copied_by_the_first_process_only(tmp_path, monkeypatch):

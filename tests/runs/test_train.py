@@ -102,28 +102,27 @@ def uninterrupted(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("plug", "checkpointing"),
+    ("every", "continues_from"),
     [
-        (100, ()),  # killed in epoch 2, continues from the end of epoch 1
-        (
-            100,
-            (
-                "callbacks.last_checkpoint.every_n_epochs=null",  # continues from the middle of epoch 2
-                "callbacks.last_checkpoint.every_n_train_steps=45",
-            ),
-        ),
+        ("null", 63),  # the end of epoch 1
+        ("45", 90),  # the middle of epoch 2
+        ("63", 63),  # would be an epoch's last update: its end is kept instead
     ],
 )
-def test_a_resumed_training_is_bitwise_the_uninterrupted_one(uninterrupted, tmp_path, plug, checkpointing):
+def test_a_resumed_training_is_bitwise_the_uninterrupted_one(uninterrupted, tmp_path, every, continues_from):
+    checkpointing = (f"callbacks.last_checkpoint.every_n_train_steps={every}",)
     with pytest.raises(RuntimeError, match="the plug was pulled"):
-        train_in(tmp_path / "first", *WHOLE, *checkpointing, PLUG % plug)
+        train_in(tmp_path / "first", *WHOLE, *checkpointing, PLUG % 100)
     last = tmp_path / "first" / "checkpoints" / "last.ckpt"
     resumed_at = read_checkpoint(last)["global_step"]
-    assert resumed_at == (90 if checkpointing else 63)
+    assert resumed_at == continues_from
     train_in(tmp_path / "second", *WHOLE, *checkpointing, f"ckpt_path={last}")
     after = [row for row in metrics(uninterrupted) if int(row["step"]) >= resumed_at]
     assert metrics(tmp_path / "second") == after and len(after) > 10
     assert same_bits(weights(uninterrupted, "best"), weights(tmp_path / "second", "best"))
+    folders = (uninterrupted, tmp_path / "second")
+    histories = [read_checkpoint(folder / "checkpoints" / "last.ckpt")["history"] for folder in folders]
+    assert histories[0] == histories[1] and len(histories[0]) == 3
     assert (uninterrupted / "prediction.csv").read_bytes() == (tmp_path / "second" / "prediction.csv").read_bytes()
 
 
@@ -169,6 +168,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_the_checkpoint(tm
         "logger=none",
         "trainer.fast_dev_run=true",
         "trainer.precision=bf16-mixed",
+        "trainer.precision=bf16-mixed trainer.gradient_clip_val=1",
         "model.norm=layer",
         "loss=mse",
         "data.split.by=speaker",
@@ -184,7 +184,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_the_checkpoint(tm
     ],
 )
 def test_settings_work_together(tmp_path, override):
-    summary = train_in(tmp_path, override)
+    summary = train_in(tmp_path, *override.split())
     assert summary["val_frames"] > 0 and (tmp_path / "prediction.csv").exists()
     assert (tmp_path / "metrics.csv").exists() == (override not in ("logger=none", "trainer.fast_dev_run=true"))
     assert (tmp_path / "checkpoints").exists() == (override not in ("callbacks=none", "trainer.fast_dev_run=true"))
@@ -212,3 +212,53 @@ def test_optimizer_settings_without_effect_are_said(run, tmp_path, caplog):
         "initial_lr"
     ]
     assert rate == 1e-3
+
+
+def test_a_checkpoint_of_another_feature_size_is_refused(run, tmp_path):
+    _, folder = run
+    content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    content["phoneme"]["coeffs"] = 40
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(InputError, match=r"expected coeffs=40, as in the checkpoint, got coeffs=39"):
+        train_in(tmp_path / "run", f"ckpt_path={tmp_path / 'other.ckpt'}")
+
+
+def test_the_last_checkpoint_is_the_last(tmp_path):
+    train_in(tmp_path, "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2")
+    last = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
+    assert last["global_step"] == 3 * 63 and len(last["history"]) == 3
+    assert ["val/loss" in row for row in last["history"]] == [False, True, False]
+
+
+def test_overfitting_a_few_batches_sees_the_same_ones(tmp_path):
+    summary = train_in(
+        tmp_path,
+        "trainer.overfit_batches=2",
+        "trainer.max_epochs=60",
+        "model.width=256",
+        "model.dropout=0",
+        "callbacks=none",
+        "trainer.log_every_n_steps=2",
+    )
+    accuracies = [float(row["train/accuracy"]) for row in metrics(tmp_path) if "train/accuracy" in row]
+    assert summary["epochs"] == 60 and accuracies[-1] > 0.98
+
+
+def test_a_finished_training_has_nothing_to_do_and_says_so(run, tmp_path, caplog):
+    _, folder = run
+    train_in(tmp_path, f"ckpt_path={folder / 'checkpoints' / 'last.ckpt'}")
+    assert "nothing to train" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.precision=64-true", r"32-true or bf16-mixed or 16-mixed, got 64-true\n  where: trainer.precision"),
+        ("seed=-1", r"a seed from 0 to 2\^32 - 1, got -1"),
+        ("logger.wandb.projct=x", r"did you mean project\?"),
+    ],
+)
+def test_values_that_cannot_be(tmp_path, override, message):
+    extra = ("logger=wandb_offline", f"+{override}") if "wandb" in override else (override,)
+    with pytest.raises(InputError, match=message):
+        train_in(tmp_path, *extra)
