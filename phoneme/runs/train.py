@@ -43,36 +43,8 @@ def train(settings: dict[str, Any], portable: dict[str, Any], folder: Path, mult
     stores = open_stores(settings["data"])
     checkpoint = read_checkpoint(settings["ckpt_path"]) if settings["ckpt_path"] else None
     split = _split(stores, settings["data"]["split"], checkpoint)
-    seed_everything(settings["seed"], verbose=False)
-    phones = stores.train.phones
-    model = build(settings["model"], "model", coeffs=stores.train.coeffs, classes=len(phones))
-    recipe = make_recipe(
-        model=settings["model"],
-        coeffs=stores.train.coeffs,
-        phones=phones.to_dict(),
-        split={side: list(ids) for side, ids in asdict(split).items()},
-        config=portable,
-    )
-    if checkpoint is not None:
-        check_resumable(checkpoint, recipe, settings["ckpt_path"])
-        if checkpoint["epoch"] + 1 >= settings["trainer"]["max_epochs"]:
-            log.warning(
-                "trainer.max_epochs=%s is what the checkpoint has done: nothing to train",
-                settings["trainer"]["max_epochs"],
-            )
-    if settings["compile"]:
-        model.compile()
-    loss = make_loss(**settings["loss"])
-    classifier = PhonemeClassifier(
-        model,
-        loss,
-        phones,
-        optim=settings["optim"],
-        schedule=settings["schedule"],
-        seed=settings["seed"],
-        recipe=recipe,
-    )
-    data = _data(settings, stores, split, model)
+    classifier = _classifier(settings, portable, stores, split, checkpoint)
+    data = _data(settings, stores, split, classifier.model)
     trainer, throughput = _trainer(settings, folder, multirun)
     try:
         tracking.log_config(trainer.loggers, portable)
@@ -90,6 +62,41 @@ def train(settings: dict[str, Any], portable: dict[str, Any], folder: Path, mult
         raise
     tracking.finish(trainer.loggers, failed=False)
     return summary
+
+
+def _classifier(
+    settings: dict[str, Any],
+    portable: dict[str, Any],
+    stores: Stores,
+    split: Split,
+    checkpoint: dict[str, Any] | None,
+) -> PhonemeClassifier:
+    """A fresh network with its loss; Lightning loads the checkpoint's weights into it, which have to fit."""
+    seed_everything(settings["seed"], verbose=False)
+    coeffs, phones = stores.train.coeffs, stores.train.phones
+    model = build(settings["model"], "model", coeffs=coeffs, classes=len(phones))
+    recipe = make_recipe(
+        model=settings["model"],
+        coeffs=coeffs,
+        phones=phones.to_dict(),
+        split={side: list(ids) for side, ids in asdict(split).items()},
+        config=portable,
+    )
+    if checkpoint is not None:
+        check_resumable(checkpoint, recipe, settings["ckpt_path"])
+        if len(checkpoint["history"]) >= settings["trainer"]["max_epochs"]:
+            log.warning("the checkpoint has done trainer.max_epochs=%s: nothing to train", len(checkpoint["history"]))
+    if settings["compile"]:
+        model.compile()
+    return PhonemeClassifier(
+        model,
+        make_loss(**settings["loss"]),
+        phones,
+        optim=settings["optim"],
+        schedule=settings["schedule"],
+        seed=settings["seed"],
+        recipe=recipe,
+    )
 
 
 def _check(settings: dict[str, Any]) -> None:
