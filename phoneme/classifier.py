@@ -28,7 +28,7 @@ def step_seed(seed: int, rank: int, epoch: int, batch: int) -> int:
 
 
 def seed_generators(device: torch.device, seed: int) -> None:
-    """Seed the default generators of the CPU and of `device`: `torch.manual_seed` without its cost of 1 ms.
+    """Seed the default generators of the CPU and of `device`: `torch.manual_seed` without its cost on every step.
 
     (It records a traceback for every kind of device that is not in use, each time.)
     """
