@@ -107,9 +107,9 @@ class PhonemeClassifier(LightningModule):
             raise DivergedError(
                 expected="a finite loss",
                 got=loss.item(),
-                where=f"{when} (of the training)",
+                where=when,
                 hint="try a smaller optim.lr, a longer schedule.warmup_steps or trainer.gradient_clip_val=1; "
-                "trainer.detect_anomaly=true names the operation; checkpoints/last.ckpt is from before",
+                "trainer.detect_anomaly=true names the operation; a checkpoint that is there is from before",
             )
 
     # -- validation ----------------------------------------------------------------------------------------
