@@ -42,7 +42,8 @@ class PhonemeClassifier(LightningModule):
 
     `recipe` is what `phoneme.checkpoint` needs to build the model again, in primitives; it goes into the checkpoint.
     Metrics: `train/loss` and `train/accuracy` over the epoch as it was trained (dropout on, weights moving),
-    `train/loss_step` and `train/learning_rate` at logging steps, `val/…` over all validation frames.
+    `train/loss_step` and `train/learning_rate` at logging steps, `val/…` over all validation frames. While the rate
+    warms up, `schedule` waits; the ramp itself is `phoneme.callbacks.LearningRateWarmup`.
     """
 
     def __init__(

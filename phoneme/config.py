@@ -140,6 +140,7 @@ class AdamConfig(OptimConfig):
 class ScheduleConfig:
     name: str = MISSING
     warmup_steps: int = MISSING
+    warmup_shape: str = MISSING
 
 
 @dataclass
@@ -210,9 +211,34 @@ class PredictConfig:
     batch_size: int = MISSING
 
 
+@dataclass
+class ProbeConfig:
+    frames: int = MISSING
+    second: int = MISSING
+    batch_size: int = MISSING
+
+
+@dataclass
+class DiagnoseConfig:
+    ckpt_path: str = MISSING
+    data: Any = None
+    device: str = MISSING
+    seed: int = MISSING
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    spectrum: str = MISSING
+    parameters: list[str] | None = MISSING
+    dtype: str | None = MISSING
+    batchnorm: str = MISSING
+    weight_decay: float = MISSING
+    tolerance: float = MISSING
+    gradient_tolerance: float | None = MISSING
+    max_products: int | None = MISSING
+
+
 SCHEMAS = {
     ("", "train"): TrainConfig,
     ("", "predict"): PredictConfig,
+    ("", "diagnose"): DiagnoseConfig,
     ("data", "libriphone"): LibriphoneConfig,
     ("data", "timit11"): Timit11Config,
     ("model", "linear"): LinearConfig,

@@ -142,6 +142,33 @@ class PhonemeData(LightningDataModule):
         index = self.store.frame_indices(rows).to(self.store.frames.device)  # once, not batch by batch
         return FrameBatches(index, batch_size, seed=seed, rank=rank, world=world)
 
+    def probe(
+        self, ids: tuple[str, ...], frames: int, batch_size: int, seed: int = 0
+    ) -> list[tuple[tuple[Tensor, ...], Tensor]]:
+        """A fixed sample to look at: pairs (arguments of the model, targets), on the device of the frames.
+
+        A frame model gets `frames` frames drawn at random from the utterances `ids` (all of them, if there are fewer),
+        in batches of `batch_size`; a sequence model gets whole utterances until there are `frames` frames.
+
+        Raises InputError for sizes below 1.
+        """
+        for name, value in (("frames", frames), ("batch_size", batch_size)):
+            if value < 1:
+                raise InputError(
+                    expected="at least 1", got=value, where=f"probe.{name}", hint="1024 frames suit a small network"
+                )
+        rows, generator = self.store.rows_of(ids), torch.Generator().manual_seed(seed)
+        if self.unit == "frame":
+            index = self.store.frame_indices(rows)
+            chosen = index[torch.randperm(len(index), generator=generator)[:frames]].sort().values
+            plan: Batches = FrameBatches(chosen.to(self.store.frames.device), batch_size)
+        else:
+            rows = rows[torch.randperm(len(rows), generator=generator)]
+            enough = int((self.lengths[rows].cumsum(0) < frames).sum()) + 1
+            rows = rows[:enough]
+            plan = UtteranceBatches(rows, self.lengths[rows], max(batch_size, int(self.lengths[rows].max())))
+        return [(batch.arguments, batch.targets) for batch in map(self.gather, plan)]
+
     def on_before_batch_transfer(self, batch: Tensor, dataloader_idx: int = 0) -> FrameBatch | UtteranceBatch:
         return self.gather(batch)
 

@@ -9,7 +9,7 @@ ROOT = Path(phoneme.__file__).parent
 
 LAYERS = [
     {"errors"},
-    {"build", "phones"},
+    {"build", "files", "phones"},
     {"config", "features", "corpora"},
     {"cache"},
     {"store", "splits"},

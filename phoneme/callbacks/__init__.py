@@ -1,7 +1,18 @@
 """Lightning callbacks, each thin: when something happens, and a call into the layer that does it."""
 
 from phoneme.callbacks.checkpoint import Checkpoint
+from phoneme.callbacks.critical_point import CriticalPointMonitor
 from phoneme.callbacks.epoch_lines import EpochLines
-from phoneme.callbacks.throughput import Throughput
+from phoneme.callbacks.gradient_logger import GradientLogger
+from phoneme.callbacks.throughput import Throughput, peak_memory
+from phoneme.callbacks.warmup import LearningRateWarmup
 
-__all__ = ["Checkpoint", "EpochLines", "Throughput"]
+__all__ = [
+    "Checkpoint",
+    "CriticalPointMonitor",
+    "EpochLines",
+    "GradientLogger",
+    "LearningRateWarmup",
+    "Throughput",
+    "peak_memory",
+]

@@ -1,4 +1,4 @@
-"""The files of homework 2-2 of 2021: five of the course's checkpoints, with the points they were fitted to."""
+"""Homework 2-2 of 2021 as it comes: in a file of the course's checkpoints, or as the objective of an analysis."""
 
 import pickle
 from pathlib import Path
@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from phoneme.curvature.homework22 import checked
+from phoneme.curvature.homework22 import Homework22, checked, homework22
+from phoneme.curvature.objective import Objective
 from phoneme.errors import InputError
+
+SAME_LOSS = 1e-4  # relative: float32 rounding is far less, another loss's difference far more
 
 
 class Checkpoint(NamedTuple):
@@ -45,6 +48,19 @@ def load_checkpoints(path: str | Path) -> list[Checkpoint]:
             hint="each is {'model': state dict, 'data': (x, target)}; " + hint,
         )
     return [_checkpoint(entry, f"{path}, entry {index}") for index, entry in enumerate(content)]
+
+
+def answer_if_it_is_one(objective: Objective) -> Homework22 | None:
+    """The course's answers, if the objective is the mean squared error of such a network over one batch; else None."""
+    batch = objective.batches[0]
+    if objective.weight_decay or len(objective.batches) > 1 or not isinstance(batch.inputs, Tensor):
+        return None
+    try:
+        answer = homework22(objective.model, batch.inputs, batch.targets)
+    except (InputError, AttributeError, TypeError):  # another network, or targets that are no tensor
+        return None
+    same = abs(objective.value() - answer.exact.loss) <= SAME_LOSS * abs(answer.exact.loss)
+    return answer if same and objective.size == sum(p.numel() for p in objective.model.parameters()) else None
 
 
 def _checkpoint(entry: Any, where: str) -> Checkpoint:

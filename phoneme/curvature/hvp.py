@@ -31,13 +31,15 @@ Apply = Callable[[Sequence[Tensor]], Sequence[Tensor]]  # a vector in the parame
 class Products(ABC):
     """A symmetric matrix over the parameters of an objective, as a function [vector, n] -> [vector, n].
 
-    `memory_gib` is what the kept graphs may take: half of the free memory if None. `done` counts the products.
+    `memory_gib` is what the kept graphs may take: half of the free memory if None. `done` counts the products, and
+    `watch`, if set, is called with the number of new ones (a progress bar's `update`).
     """
 
     def __init__(self, objective: Objective, memory_gib: float | None = None):
         self.objective = objective
         self.size, self.dtype, self.device = objective.size, objective.dtype, objective.device
         self.done = 0
+        self.watch: Callable[[int], Any] | None = None
         self._room = _free_bytes(self.device) * SHARE_OF_FREE_MEMORY if memory_gib is None else memory_gib * GIB
         self._kept: dict[int, Apply] = {}
 
@@ -55,6 +57,8 @@ class Products(ABC):
                 for row, vector in enumerate(vectors):
                     total[row] += objective.selection.flatten(apply(split(vector)))
         self.done += len(vectors)
+        if self.watch is not None:
+            self.watch(len(vectors))
         return total
 
     @abstractmethod

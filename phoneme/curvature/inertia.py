@@ -78,14 +78,13 @@ def inertia(matrix: Float[Tensor, "n n"], tolerance: float = 0.0) -> Inertia:
         )
     positive, _ = _signs(matrix, tolerance)
     _, negative = _signs(matrix, -tolerance)
-    norm = float(matrix.double().abs().sum(dim=0).max()) if len(matrix) else 0.0
-    return Inertia(
-        positive,
-        len(matrix) - positive - negative,
-        negative,
-        tolerance,
-        len(matrix) * torch.finfo(torch.float64).eps * norm,
-    )
+    return Inertia(positive, len(matrix) - positive - negative, negative, tolerance, rounding_of(matrix))
+
+
+def rounding_of(matrix: Float[Tensor, "n n"]) -> float:
+    """n eps |A|_1: an eigenvalue that near to a shift may be counted on either side of it."""
+    norm = float(torch.linalg.matrix_norm(matrix, 1)) if len(matrix) else 0.0
+    return len(matrix) * torch.finfo(torch.float64).eps * norm
 
 
 def _signs(matrix: Float[Tensor, "n n"], shift: float) -> tuple[int, int]:

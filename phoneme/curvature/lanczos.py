@@ -1,6 +1,7 @@
 """Both ends of a symmetric matrix's spectrum from one Krylov space, each value with two error bounds."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -87,12 +88,15 @@ def lanczos(
     max_products: int = 300,
     failure: float = 1e-3,
     seed: int = 0,
+    decided: Callable[[Interval, Interval], bool] | None = None,
 ) -> Spectrum:
     """The `top` largest and `bottom` smallest eigenvalues, from one (block) Krylov space of a random start.
 
-    Full reorthogonalisation; it stops when each wanted residual |A y - theta y| is at most `tolerance` max |theta|,
-    or at `max_products` products, with a warning. `failure` is the probability that an interval misses its extreme,
-    for each of the two. A space that closes before there are enough values is continued with a new random vector.
+    Full reorthogonalisation; it stops when each wanted residual |A y - theta y| is at most `tolerance` max |theta| and
+    `decided(largest, smallest)`, if given, says that the intervals of the two extremes answer the question; or at
+    `max_products` products, with a warning for residuals that are too large. `failure` is the probability that an
+    interval misses its extreme, for each of the two. A space that closes before there are enough values is continued
+    with a new random vector.
 
     Memory: one vector of the matrix's precision for each product.
 
@@ -111,7 +115,8 @@ def lanczos(
             run.decompose()
             enough = size >= min(top + bottom, matrix.size)
             converged = enough and run.largest_residual(top, bottom) <= tolerance * run.scale
-            if converged or spent or size == matrix.size:
+            answered = converged and (decided is None or decided(*run.extremes(failure)))
+            if answered or spent or size == matrix.size:
                 break
         run.extend()
     if not converged:
@@ -231,10 +236,24 @@ class _Run:
         share = likely_share(self.matrix.size, self.block, failure)
         return sign * furthest(alphas, betas, share / self.block)
 
+    @property
+    def complete(self) -> bool:
+        """The basis spans the whole space."""
+        return len(self.ritz) == self.matrix.size
+
+    def extremes(self, failure: float) -> tuple[Interval, Interval]:
+        """Where the largest and the smallest eigenvalue are."""
+        least, most, rounding = float(self.ritz[0]), float(self.ritz[-1]), self.rounding
+        below = least if self.complete else min(least, self._interval(-1.0, failure))
+        above = most if self.complete else max(most, self._interval(1.0, failure))
+        failure = 0.0 if self.complete else failure
+        return Interval(most - rounding, above + rounding, failure), Interval(
+            below - rounding, least + rounding, failure
+        )
+
     def spectrum(self, top: int, bottom: int, converged: bool, failure: float) -> Spectrum:
         """The answer, with the wanted Ritz vectors formed."""
         k, rounding = len(self.ritz), self.rounding
-        complete = k == self.matrix.size
         order = [*reversed(range(max(k - top, 0), k)), *range(min(bottom, k))]
         vectors = self.basis.combine(self.coordinates[:, order].T)
         vectors /= norms(vectors).to(vectors)[:, None]
@@ -244,17 +263,15 @@ class _Run:
                 self.ritz[order].tolist(), self.residuals[order].tolist(), vectors, strict=True
             )
         ]
-        least, most = float(self.ritz[0]), float(self.ritz[-1])
-        below = least if complete else min(least, self._interval(-1.0, failure))
-        above = most if complete else max(most, self._interval(1.0, failure))
+        largest, smallest = self.extremes(failure)
         return Spectrum(
             top=tuple(pairs[: min(top, k)]),
             bottom=tuple(pairs[min(top, k) :]),
-            largest=Interval(most - rounding, above + rounding, 0.0 if complete else failure),
-            smallest=Interval(below - rounding, least + rounding, 0.0 if complete else failure),
+            largest=largest,
+            smallest=smallest,
             converged=converged,
             invariant=self.closed or self.krylov is not None,
-            complete=complete,
+            complete=self.complete,
             rounding=rounding,
             products=self.products,
             ritz=self.ritz,

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from phoneme.curvature.batchnorm import WrittenOut
 from phoneme.curvature.parameters import as_dtype, exact_arithmetic, leaves_no_trace, select
-from phoneme.curvature.probe import Batch, check_targets, fresh, probe_set
+from phoneme.curvature.probe import Batch, check_targets, fresh, moved, probe_set
 from phoneme.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -95,6 +95,20 @@ class Objective:
         moved = copy(self)
         moved.point, moved._gradient = point.detach().to(self.dtype, copy=True), None
         return moved
+
+    def to(self, dtype: torch.dtype) -> "Objective":
+        """The same function at the same point in another precision; itself if there is nothing to change."""
+        if dtype == self.dtype:
+            return self
+        other = copy(self)
+        other.dtype, other.point, other._gradient = dtype, self.point.to(dtype), None
+        for name in ("_constants", "_buffers", "_loss_buffers"):
+            setattr(other, name, as_dtype(getattr(self, name), dtype))
+        other.batches = [
+            Batch(moved(b.inputs, dtype, self.device), moved(b.targets, dtype, self.device), b.count)
+            for b in self.batches
+        ]
+        return other
 
     def value(self) -> float:
         """The loss at the point."""

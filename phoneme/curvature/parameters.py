@@ -138,8 +138,8 @@ def exact_arithmetic(model: nn.Module) -> Iterator[None]:
     """Arithmetic in which second derivatives exist and float32 means float32, whatever the caller has set.
 
     Gradients are on and inference mode and autocast are off (a validation loop has it the other way round);
-    TF32, with its 10 bits, is off; attention and recurrent layers take their plain kernels, because the fused
-    ones have no second derivative.
+    TF32, with its 10 bits, is off; attention and recurrent layers take their plain kernels, and a compiled model runs
+    uncompiled, because fused kernels have no second derivative.
     """
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     precision = torch.get_float32_matmul_precision()
@@ -148,6 +148,7 @@ def exact_arithmetic(model: nn.Module) -> Iterator[None]:
         stack.enter_context(torch.enable_grad())
         for device_type in ("cpu", "cuda"):
             stack.enter_context(torch.autocast(device_type, enabled=False))
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH))
         stack.enter_context(torch.backends.cudnn.flags(enabled=not recurrent, deterministic=True, allow_tf32=False))
         torch.set_float32_matmul_precision("highest")

@@ -38,7 +38,7 @@ def probe_set(batches: Iterable[Any], loss: Callable, *, dtype: torch.dtype, dev
                 where=f"batch {index}",
                 hint="batches is a list or a loader of pairs, [(inputs, targets)] for a single one",
             )
-        inputs, targets = (_moved(part, dtype, device) for part in batch)
+        inputs, targets = (moved(part, dtype, device) for part in batch)
         count = _count(targets, loss, index)
         if count != 0:
             found.append(Batch(inputs, targets, count))
@@ -84,15 +84,15 @@ def check_targets(batch: Batch, outputs: Any, loss: Callable, index: int) -> Non
         )
 
 
-def _moved(part: Any, dtype: torch.dtype, device: torch.device) -> Any:
-    """Copies on the device, in the same structure: what the caller does to its own does not matter."""
+def moved(part: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    """Copies on the device, floating ones in `dtype`, in the same structure."""
     if isinstance(part, Tensor):
         dtype = dtype if part.is_floating_point() else part.dtype
         return part.detach().to(device=device, dtype=dtype, copy=True)
     if isinstance(part, dict):
-        return {key: _moved(value, dtype, device) for key, value in part.items()}
+        return {key: moved(value, dtype, device) for key, value in part.items()}
     if isinstance(part, (tuple, list)):
-        return type(part)(_moved(value, dtype, device) for value in part)
+        return type(part)(moved(value, dtype, device) for value in part)
     return part
 
 

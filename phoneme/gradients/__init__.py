@@ -4,7 +4,8 @@ Norms and their company take named tensors: `gradients_of(model)` after `backwar
 dictionary by parameter name; `snapshot` keeps a copy for later. A layer is the module that owns the parameters.
 """
 
-from phoneme.gradients.noise import NoiseScale, noise_scale, noise_scale_of_batches
+from phoneme.gradients.histograms import Histogram, gradient_histograms, weight_histograms
+from phoneme.gradients.noise import LEAST_REPEATS, NoiseScale, noise_scale, noise_scale_of_batches
 from phoneme.gradients.norms import (
     PerLayer,
     cosine,
@@ -19,11 +20,14 @@ from phoneme.gradients.per_example import noise_scale_per_example
 from phoneme.gradients.units import FlatUnits, flat_units
 
 __all__ = [
+    "LEAST_REPEATS",
     "FlatUnits",
+    "Histogram",
     "NoiseScale",
     "PerLayer",
     "cosine",
     "flat_units",
+    "gradient_histograms",
     "gradient_norms",
     "gradients_of",
     "noise_scale",
@@ -33,4 +37,5 @@ __all__ = [
     "snapshot",
     "step_between",
     "update_ratios",
+    "weight_histograms",
 ]

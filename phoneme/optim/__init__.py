@@ -1,4 +1,4 @@
-"""Optimizers by name, and schedules of their learning rate."""
+"""Optimizers by name, and schedules and warm-ups of their learning rate."""
 
 import math
 from collections.abc import Iterable
@@ -10,9 +10,9 @@ from torch import nn
 
 from phoneme.build import did_you_mean
 from phoneme.errors import InputError
-from phoneme.optim.schedules import make_schedule
+from phoneme.optim.schedules import check_warmup_shape, make_schedule, make_warmup
 
-__all__ = ["OPTIMIZERS", "make_optimizer", "make_schedule"]
+__all__ = ["OPTIMIZERS", "check_warmup_shape", "make_optimizer", "make_schedule", "make_warmup"]
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,11 @@ def open_stores(data: dict[str, Any]) -> Stores:
     return Stores(open_store(corpus, "train", **options), test)
 
 
+def open_train(data: dict[str, Any]) -> FrameStore:
+    """The labelled utterances of a data section."""
+    return open_store(_corpus(data), "train", **_store_options(data))
+
+
 def open_test(data: dict[str, Any]) -> FrameStore:
     """The test split of a data section. Raises InputError if the folder has none."""
     corpus = _corpus(data)

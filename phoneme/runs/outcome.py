@@ -13,14 +13,17 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 
 from phoneme import tracking
+from phoneme.callbacks import CriticalPointMonitor, GradientLogger, peak_memory
 from phoneme.checkpoint import load
 from phoneme.classifier import PhonemeClassifier
 from phoneme.datamodule import PhonemeData
 from phoneme.evaluation import Evaluation, evaluate, predict
+from phoneme.files import write_json
 from phoneme.models import count_parameters
 from phoneme.phones import PhoneTable
-from phoneme.plots import plot_confusion, plot_learning_curves, save
-from phoneme.runs.files import peak_memory, versions, write_json
+from phoneme.plots import plot_confusion, plot_gradients, plot_learning_curves, plot_timeline, save
+from phoneme.runs.surface import leave_critical_point
+from phoneme.runs.versions import versions
 from phoneme.store import FrameStore
 from phoneme.submission import write_submission
 
@@ -39,6 +42,9 @@ class Outcome:
     predictions: UInt8[Tensor, "frame"] | None
     history: list[dict[str, int | float]]
     device: torch.device
+    monitor: CriticalPointMonitor | None  # with what it saw in training
+    gradients: GradientLogger | None  # likewise
+    trained: nn.Module  # the network of the last update, which the monitor saw
 
 
 def conclude(
@@ -57,6 +63,9 @@ def conclude(
         predictions=None if test is None else predict(model, test, device, data.eval_batch_size),
         history=classifier.history,
         device=device,
+        monitor=next((c for c in trainer.callbacks if isinstance(c, CriticalPointMonitor) and c.answer), None),
+        gradients=next((c for c in trainer.callbacks if isinstance(c, GradientLogger) and c.history), None),
+        trained=classifier.model,
     )
 
 
@@ -72,12 +81,7 @@ def leave_files(
             len(outcome.predictions),
             settings["data"]["sample_submission"],
         )
-    title = f"validation accuracy {outcome.validation.metrics['accuracy']:.4f}"
-    confusion = plot_confusion(outcome.validation.confusion.numpy(), outcome.phones.phones, title)
-    figures = [
-        save(confusion, folder / "figures" / "confusion_matrix.png"),
-        save(plot_learning_curves(outcome.history), folder / "figures" / "learning_curves.png"),
-    ]
+    figures = _pictures(outcome, folder)
     summary = summarise(outcome, settings) | speed
     write_json(folder / "summary.json", summary)
     tracking.log_results(loggers, summary, figures, submission)
@@ -93,6 +97,26 @@ def leave_files(
         log.info("submission: %s", submission)
     log.info("pictures:   %s\nsummary:    %s", folder / "figures", folder / "summary.json")
     return summary
+
+
+def _pictures(outcome: Outcome, folder: Path) -> list[Path]:
+    """Of the scores, and of the error surface where a monitor looked at it (with its page)."""
+    title = f"validation accuracy {outcome.validation.metrics['accuracy']:.4f}"
+    figures = {
+        "confusion_matrix": plot_confusion(outcome.validation.confusion.numpy(), outcome.phones.phones, title),
+        "learning_curves": plot_learning_curves(outcome.history),
+    }
+    if outcome.gradients is not None:
+        figures["gradients"] = plot_gradients(outcome.gradients.history)
+    if outcome.monitor is not None:
+        figures["surface_over_training"] = plot_timeline(outcome.monitor.timeline)
+    paths = [save(figure, folder / "figures" / f"{name}.png") for name, figure in figures.items()]
+    if outcome.monitor is None:
+        return paths
+    when, answer = outcome.monitor.when, outcome.monitor.answer
+    about = f"After {when['step']} updates: {when['reason']}."
+    log.info("error surface: %s (%s)", folder / "index.html", answer.verdict.replace("_", " "))
+    return paths + leave_critical_point(answer, outcome.trained, folder, about=about, extra=when)
 
 
 def summarise(outcome: Outcome, settings: dict[str, Any]) -> dict[str, Any]:

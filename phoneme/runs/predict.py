@@ -4,13 +4,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 
 from phoneme.checkpoint import model_of, read_checkpoint
 from phoneme.errors import InputError
 from phoneme.evaluation import predict
 from phoneme.runs.data import open_test
+from phoneme.runs.device import pick_device
 from phoneme.submission import check_sample, write_submission
 
 log = logging.getLogger(__name__)
@@ -43,22 +43,7 @@ def run_predict(settings: dict[str, Any], folder: Path) -> Path:
     sample = section["sample_submission"]
     if sample:
         check_sample(sample, store.n_frames)
-    answers = predict(model, store, _device(settings["device"]), settings["batch_size"])
+    answers = predict(model, store, pick_device(settings["device"]), settings["batch_size"])
     path = write_submission(folder / "prediction.csv", answers, store.n_frames, sample)
     log.info("submission: %s (%d rows)", path, store.n_frames)
     return path
-
-
-def _device(name: str) -> torch.device:
-    if name != "auto":
-        try:
-            return torch.zeros(0, device=name).device
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(
-                expected="auto, cpu, or a device that is here",
-                got=name,
-                where="device",
-                hint=str(error).splitlines()[0],
-            ) from error
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator or torch.device("cpu")

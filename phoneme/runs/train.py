@@ -7,19 +7,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from phoneme import tracking
 from phoneme.build import build
-from phoneme.callbacks import EpochLines, Throughput
+from phoneme.callbacks import EpochLines, LearningRateWarmup, Throughput
 from phoneme.checkpoint import AtomicCheckpointIO, check_resumable, make_recipe, read_checkpoint
 from phoneme.classifier import PhonemeClassifier
 from phoneme.datamodule import PhonemeData
 from phoneme.errors import InputError
 from phoneme.losses import make_loss
+from phoneme.optim import check_warmup_shape
 from phoneme.runs.data import Stores, open_stores
 from phoneme.runs.outcome import conclude, leave_files
 from phoneme.splits import Split, split_ids
@@ -93,7 +94,7 @@ def _classifier(
         make_loss(**settings["loss"]),
         phones,
         optim=settings["optim"],
-        schedule=settings["schedule"],
+        schedule={name: value for name, value in settings["schedule"].items() if name != "warmup_shape"},
         seed=settings["seed"],
         recipe=recipe,
     )
@@ -162,8 +163,24 @@ def _data(settings: dict[str, Any], stores: Stores, split: Split, model: nn.Modu
     )
 
 
+def _callbacks(settings: dict[str, Any]) -> list[Callback]:
+    """The warm-up, which is part of the optimization, and those of the configuration."""
+    steps, shape = settings["schedule"]["warmup_steps"], settings["schedule"]["warmup_shape"]
+    check_warmup_shape(shape)
+    warmup = [LearningRateWarmup(steps, shape)] if steps > 0 else []  # make_schedule refuses a negative number
+    configured = [build(section, f"callbacks.{name}") for name, section in settings["callbacks"].items() if section]
+    if sum(isinstance(callback, LearningRateWarmup) for callback in warmup + configured) > 1:
+        raise InputError(
+            expected="one warm-up",
+            got="two warm-ups, whose factors would multiply",
+            where="schedule.warmup_steps and callbacks",
+            hint="set schedule.warmup_steps=0 beside a LearningRateWarmup of your own, and have one of those",
+        )
+    return warmup + configured
+
+
 def _trainer(settings: dict[str, Any], folder: Path, multirun: bool) -> tuple[Trainer, Throughput]:
-    callbacks = [build(section, f"callbacks.{name}") for name, section in settings["callbacks"].items() if section]
+    callbacks = _callbacks(settings)
     tracking.keep_previous_metrics(folder)
     loggers = [build(section, f"logger.{name}") for name, section in settings["logger"].items() if section]
     section = dict(settings["trainer"])

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phoneme.errors import InputError
-from phoneme.optim import make_schedule
-from phoneme.optim.schedules import SCHEDULES
+from phoneme.optim import make_schedule, make_warmup
+from phoneme.optim.schedules import SCHEDULES, WARMUPS
 
 OPTIONS = {
     "constant": {},
@@ -64,14 +64,12 @@ def test_defaults_end_at_zero():
 
 
 @given(names, st.integers(1, 200), st.integers(0, 100))
-def test_rises_to_the_full_rate_and_never_again(name, shape_steps, warmup_steps):
+def test_waits_for_the_warmup_and_never_rises(name, shape_steps, warmup_steps):
     total_steps = warmup_steps + shape_steps
     factor = make_schedule(name=name, total_steps=total_steps, warmup_steps=warmup_steps, **OPTIONS[name])
     factors = [factor(step) for step in range(total_steps + 3)]
-    warmup, shape = factors[:warmup_steps], factors[warmup_steps:]
-    assert warmup == [(step + 1) / warmup_steps for step in range(warmup_steps)]
-    assert shape[0] == 1.0
-    assert all(later <= earlier for earlier, later in pairwise(shape))
+    assert factors[: warmup_steps + 1] == [1.0] * (warmup_steps + 1)
+    assert all(later <= earlier for earlier, later in pairwise(factors))
     assert all(0.0 < value <= 1.0 for value in factors)
 
 
@@ -84,21 +82,50 @@ def test_warmup_only_shifts_the_shape(name, shape_steps, warmup_steps, step):
     assert warmed(warmup_steps + step) == plain(step)
 
 
-def test_a_warmup_that_fills_the_training_ends_at_the_full_rate(caplog):
-    factor = make_schedule(name="cosine", total_steps=4, warmup_steps=4)
-    assert [factor(step) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
-    assert not caplog.records
+@pytest.mark.parametrize("warmup_steps", [4, 10])
+def test_a_warmup_as_long_as_the_training_or_longer_leaves_no_shape(warmup_steps):
+    factor = make_schedule(name="cosine", total_steps=4, warmup_steps=warmup_steps)
+    assert [factor(step) for step in range(4)] == [1.0] * 4
 
 
-def test_a_warmup_longer_than_the_training_is_a_warning(caplog):
-    factor = make_schedule(name="cosine", total_steps=2, warmup_steps=10)
-    assert [factor(step) for step in range(2)] == [0.1, 0.2]
-    assert "schedule.warmup_steps=10 is longer than the training (2 steps)" in caplog.text
-
-
-def test_a_training_without_an_end_can_warm_up_and_stay():
+def test_a_training_without_an_end_can_only_stay():
     factor = make_schedule(name="constant", total_steps=float("inf"), warmup_steps=2)
-    assert [factor(step) for step in (0, 1, 2, 10**9)] == [0.5, 1.0, 1.0, 1.0]
+    assert [factor(step) for step in (0, 1, 2, 10**9)] == [1.0] * 4
+
+
+# -- warm-up -----------------------------------------------------------------------------------------------
+
+
+@given(st.sampled_from(list(WARMUPS)), st.integers(1, 500))
+def test_a_warmup_rises_from_above_0_to_exactly_1(shape, steps):
+    factor = make_warmup(steps=steps, shape=shape)
+    factors = [factor(step) for step in range(steps + 2)]
+    assert all(value > 0.0 for value in factors)
+    assert all(earlier < later for earlier, later in pairwise(factors[:steps]))
+    assert factors[steps - 1 :] == [1.0] * 3
+    assert WARMUPS[shape](steps - 1, steps) == 1.0
+
+
+def test_the_shapes_by_hand():
+    factors = {shape: [make_warmup(steps=5, shape=shape)(step) for step in range(5)] for shape in WARMUPS}
+    assert factors["linear"] == [1 / 5, 2 / 5, 3 / 5, 4 / 5, 1.0]
+    assert factors["cosine"] == pytest.approx([0.0954915, 0.3454915, 0.6545085, 0.9045085, 1.0], rel=1e-6)
+    ratios = [later / earlier for earlier, later in pairwise(factors["exponential"])]
+    assert factors["exponential"][0] == pytest.approx(1 / 5) and ratios == pytest.approx([5 ** (1 / 4)] * 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 0}, r"(?s)at least one update, got 0.*the steps of the warm-up"),
+        ({"steps": -3}, r"at least one update, got -3"),
+        ({"steps": True}, r"at least one update, got True"),
+        ({"steps": 5, "shape": "cosin"}, r"(?s)shape of a warm-up, got cosin.*schedule\.warmup_shape.*mean cosine\?"),
+    ],
+)
+def test_warmups_that_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        make_warmup(**arguments)
 
 
 def test_survives_a_weights_only_checkpoint_inside_torchs_scheduler(tmp_path):

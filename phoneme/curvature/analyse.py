@@ -1,0 +1,266 @@
+"""The face of the package: everything about one point, in one call and one answer."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from phoneme.build import did_you_mean
+from phoneme.curvature.answer import CriticalPoint
+from phoneme.curvature.basis import inner, norms
+from phoneme.curvature.critical_point import (
+    PRODUCT_ROUNDINGS,
+    Evidence,
+    Witness,
+    gradient_scale,
+    gradient_threshold,
+    judge,
+)
+from phoneme.curvature.density import density_of, quadratures, spectral_density
+from phoneme.curvature.ends import Ends, by_decomposition, by_lanczos
+from phoneme.curvature.escape import Escape, escape
+from phoneme.curvature.homework22_files import answer_if_it_is_one
+from phoneme.curvature.hvp import HessianProducts
+from phoneme.curvature.kinks import kinks
+from phoneme.curvature.minimum_ratio import exact_ratio, ratio_interval, ratio_of
+from phoneme.curvature.objective import Objective
+from phoneme.curvature.taylor import TaylorSlice, taylor
+from phoneme.curvature.trace import Trace, trace_of
+from phoneme.errors import InputError
+
+SPECTRA = ("auto", "extremes", "probes", "exact")
+DECOMPOSED_SIZE = 2048  # up to here all eigenvalues cost seconds and a few products with 64 vectors at a time
+LEADING = 5  # the largest eigenvalues that are reported
+# Where the sign of an extreme needs more products than its value does: as many as cost seconds, or minutes.
+MANY_PRODUCTS, FEW_PRODUCTS, LARGE_SIZE = 1000, 300, 100_000
+PROBES, STEPS = 3, 60  # random starts of the density and the minimum ratio, and products each
+ZERO = 1e-2  # of max |lambda|: within it an eigenvalue counts as zero where the probes count
+
+
+def analyse(
+    model: nn.Module,
+    loss: Callable[[Any, Any], Any],
+    batches: Iterable[Any],
+    *,
+    parameters: Sequence[str] | None = None,
+    dtype: torch.dtype | None = None,
+    tolerance: int | float = 1e-3,
+    spectrum: str = "auto",
+    batchnorm: str = "eval",
+    weight_decay: int | float = 0.0,
+    seed: int = 0,
+    second: Iterable[Any] | None = None,
+    gradient_tolerance: int | float | None = None,
+    max_products: int | None = None,
+    failure: float = 1e-3,
+    progress: bool = False,
+) -> CriticalPoint:
+    """Is the mean loss of `model` over `batches` at a critical point, and of which kind?
+
+    `loss(model(inputs), targets)` is a mean over the valid targets, or returns (sum, count); a batch is
+    `(inputs, targets)`. `Objective` says more about these, `parameters`, `dtype`, `batchnorm` and `weight_decay`.
+
+    - `tolerance`: largest residual of an eigenvalue, and the curvature that may be called flat where no sign can be
+      told; both over the largest |eigenvalue|.
+    - `spectrum`: "extremes", the two ends only; "probes", also density, trace and minimum ratio by random probes;
+      "exact", all signs from the dense Hessian, to about 10,000 parameters; "auto": "exact" up to 2,048 parameters,
+      else "probes".
+    - `second`: other batches, on which an escape has to hold as well.
+    - `gradient_tolerance`: the gradient norm that counts as 0, instead of a thousandth of sqrt(2 max|lambda| |loss|).
+    - `max_products`: of the search for the two ends; by default 1000, or 300 from 100,000 parameters on.
+    - `failure`: the probability that an interval misses what it is for.
+
+    The model is left as it was. Raises InputError for what `Objective` and the products refuse, and for settings out
+    of range.
+    """
+    start = time.perf_counter()
+    asked = _Asked(spectrum, float(tolerance), gradient_tolerance, max_products, failure, seed)
+    objective = Objective(model, loss, batches, parameters, dtype, batchnorm, float(weight_decay))
+    other = None
+    if second is not None:
+        other = Objective(model, loss, second, parameters, torch.float64, batchnorm, float(weight_decay))
+    point = _Point(objective, asked)
+    with tqdm(desc="curvature", unit="product", leave=False, disable=None if progress else True) as bar:
+        point.products.watch = bar.update
+        ends = point.ends()
+        evidence = point.evidence(ends)
+        flat = max(evidence.flat, ends.lambda_min.bound if evidence.complete else 0.0)
+        whole = point.whole(ends, flat)
+    point.products.release()
+    verdict, why = judge(evidence)
+    scale = gradient_scale(point.loss, ends.scale)
+    return CriticalPoint(
+        verdict=verdict,
+        why=why,
+        loss=point.loss,
+        gradient_norm=point.norm,
+        gradient_norm_relative=point.norm / scale if scale else (0.0 if point.norm == 0 else None),
+        gradient_threshold=evidence.gradient_threshold,
+        lambda_min=ends.lambda_min,
+        lambda_max=ends.lambda_max,
+        leading_eigenvalues=ends.leading,
+        flat_tolerance=flat,
+        witness=evidence.witness,
+        **whole,
+        taylor=point.slices(ends),
+        escape=point.escape(evidence, other),
+        kinks=kinks(objective),
+        homework_2_2=answer_if_it_is_one(objective),
+        unused_parameters=objective.unused,
+        data={"targets": _whole_number(objective.count), "batches": len(objective.batches)},
+        cost={
+            "products": point.products.done,
+            "seconds": time.perf_counter() - start,
+            "parameters": objective.size,
+            "dtype": str(point.products.dtype).removeprefix("torch."),
+            "device": str(objective.device),
+            "batchnorm": batchnorm,
+            "weight_decay": float(weight_decay),
+            "tolerance": asked.tolerance,
+            "seed": seed,
+        },
+        parameters=objective.selection.names,
+        directions={"lambda_min": ends.down, "lambda_max": ends.up},
+    )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The settings of `analyse` that are about the answer. Raises InputError where one is out of range."""
+
+    spectrum: str
+    tolerance: float
+    gradient_tolerance: int | float | None
+    max_products: int | None
+    failure: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        norm, most = self.gradient_tolerance, self.max_products
+        for good, where, expected, got, hint in (
+            (self.spectrum in SPECTRA, "spectrum", "a known one", self.spectrum, did_you_mean(self.spectrum, SPECTRA)),
+            (0 < self.tolerance < 1, "tolerance", "a share in (0, 1)", self.tolerance, "1e-3 is usual"),
+            (
+                norm is None or 0 <= norm < math.inf,
+                "gradient_tolerance",
+                "a norm of 0 or more",
+                norm,
+                "leave it out for a thousandth of what the loss and its curvature allow",
+            ),
+            (
+                most is None or most > LEADING,
+                "max_products",
+                f"more than {LEADING} products",
+                most,
+                "leave it out for a number that suits the size",
+            ),
+        ):
+            if not good:
+                raise InputError(expected=expected, got=got, where=where, hint=hint)
+
+
+class _Point:
+    """The objective in its own precision and in float64 (`fine`), and the steps of the answer."""
+
+    def __init__(self, objective: Objective, asked: _Asked):
+        self.objective, self.asked, self.fine = objective, asked, objective.to(torch.float64)
+        small = objective.size <= DECOMPOSED_SIZE
+        self.exact = asked.spectrum == "exact" or (asked.spectrum == "auto" and small)
+        self.decomposed = self.exact and small
+        self.products = HessianProducts(self.fine if self.exact else objective)
+        self.loss, self.norm = objective.value(), norms(objective.gradient()[None]).item()
+        self.length = norms(objective.point[None]).item()
+
+    def threshold(self, scale: float) -> float:
+        """The gradient norm that counts as 0, where max |lambda| is `scale`."""
+        if self.asked.gradient_tolerance is not None:
+            return float(self.asked.gradient_tolerance)
+        return gradient_threshold(self.loss, scale, self.length, torch.finfo(self.objective.dtype).eps)
+
+    def ends(self) -> Ends:
+        if self.decomposed:
+            return by_decomposition(self.products, LEADING)
+        few = FEW_PRODUCTS if self.objective.size >= LARGE_SIZE else MANY_PRODUCTS
+        return by_lanczos(
+            self.products,
+            LEADING,
+            tolerance=self.asked.tolerance,
+            max_products=self.asked.max_products or few,
+            failure=self.asked.failure,
+            seed=self.asked.seed,
+            needs_signs=lambda scale: self.norm <= self.threshold(scale),
+        )
+
+    def evidence(self, ends: Ends) -> Evidence:
+        threshold = self.threshold(ends.scale)
+        return Evidence(
+            gradient_norm=self.norm,
+            gradient_threshold=threshold,
+            lambda_min=ends.lambda_min,
+            lambda_max=ends.lambda_max,
+            tolerance=self.asked.tolerance * ends.scale,
+            witness=self._witness(ends) if self.norm <= threshold else None,
+            complete=ends.eigenvalues is not None,
+        )
+
+    def _witness(self, ends: Ends) -> Witness:
+        """The lower Ritz vector, in float64, at the point and one gradient step on."""
+        vector, gradient = _unit(ends.down), self.fine.gradient()
+        nearby = self.fine.at(self.fine.point - gradient / ends.scale) if ends.scale > 0 else self.fine
+        return Witness(
+            curvature=_curvature(self.fine, vector),
+            nearby=_curvature(nearby, vector),
+            bound=PRODUCT_ROUNDINGS * torch.finfo(torch.float64).eps * ends.scale,
+            slope=inner(gradient[None], vector[None]).item(),
+            vector=vector,
+        )
+
+    def whole(self, ends: Ends, flat: float) -> dict[str, Any]:
+        """Minimum ratio, density and trace, as far as they were asked for."""
+        asked, size = self.asked, self.objective.size
+        if ends.eigenvalues is not None:
+            trace = Trace(float(ends.eigenvalues.sum()), 0.0, 0)
+            ratio, density = ratio_of(ends.eigenvalues, flat), density_of(ends.eigenvalues)
+        elif asked.spectrum == "extremes":
+            trace, ratio, density = None, None, None
+        else:
+            rules = quadratures(self.products, probes=PROBES, steps=STEPS, seed=asked.seed)
+            trace, density = trace_of(rules, size), spectral_density(rules)
+            if self.exact:
+                ratio = exact_ratio(self.products, flat)
+            else:
+                ratio = ratio_interval(rules, size, max(ZERO * ends.scale, flat), failure=asked.failure)
+        return {"minimum_ratio": ratio, "spectral_density": density, "trace": trace}
+
+    def slices(self, ends: Ends) -> tuple[TaylorSlice, ...]:
+        """The loss along both extreme eigenvectors, against Taylor."""
+        directions = {"lambda_min": _unit(ends.down), "lambda_max": _unit(ends.up)}
+        return tuple(
+            taylor(self.fine, vector, name=name, curvature=_curvature(self.fine, vector))
+            for name, vector in directions.items()
+        )
+
+    def escape(self, evidence: Evidence, second: Objective | None) -> Escape | None:
+        if not evidence.bends_down:
+            return None
+        return escape(self.fine, evidence.witness.vector, evidence.witness.curvature, second=second)
+
+
+def _unit(vector: Float[Tensor, " n"]) -> Float64[Tensor, " n"]:
+    vector = vector.double()
+    return vector / norms(vector[None]).to(vector)
+
+
+def _curvature(objective: Objective, vector: Float64[Tensor, " n"]) -> float:
+    """v^T H v by one product, of which no graph is kept."""
+    return inner(vector[None], HessianProducts(objective, memory_gib=0.0)(vector[None])).item()
+
+
+def _whole_number(value: float) -> int | float:
+    return int(value) if value.is_integer() else value

@@ -1,0 +1,123 @@
+"""The two ends of the Hessian's spectrum: by Lanczos, or from all eigenvalues where there are few parameters."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from phoneme.curvature.critical_point import Extreme
+from phoneme.curvature.inertia import dense
+from phoneme.curvature.lanczos import Interval, Matrix, Spectrum, lanczos
+
+LARGEST_BLOCK = 64  # start vectors: a multiplicity of more is not counted
+SAME = 1e-6  # of max |lambda|: eigenvalues that close are counted as one
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Both extremes with a unit vector each; `eigenvalues`, ascending, if the whole spectrum was computed."""
+
+    lambda_min: Extreme
+    lambda_max: Extreme
+    leading: tuple[float, ...]  # the largest ones, descending
+    down: Float[Tensor, " n"]  # a Ritz vector of lambda_min
+    up: Float[Tensor, " n"]  # of lambda_max
+    eigenvalues: Float64[Tensor, " n"] | None
+
+    @property
+    def scale(self) -> float:
+        """max |lambda|."""
+        return max(abs(self.lambda_min.value), abs(self.lambda_max.value))
+
+
+def by_decomposition(matrix: Matrix, leading: int) -> Ends:
+    """All eigenvalues of the dense matrix; give it a float64 one.
+
+    Their errors are at most that of the products, which the asymmetry of the matrix tells, and the solver's
+    n eps |A| (LAPACK Users' Guide, section 4.7).
+    """
+    full, asymmetry = dense(matrix)
+    eigenvalues, vectors = torch.linalg.eigh(full)
+    values = eigenvalues.double().cpu()
+    scale = float(values.abs().max())
+    rounding = len(values) * torch.finfo(full.dtype).eps * scale + 2 * asymmetry * len(values) ** 0.5
+
+    def extreme(index: int) -> Extreme:
+        value = float(values[index])
+        same = int(((values - value).abs() <= SAME * scale).sum())
+        return Extreme(value, rounding, value - rounding, value + rounding, 0.0, same)
+
+    largest = tuple(values.flip(0)[:leading].tolist())
+    return Ends(extreme(0), extreme(-1), largest, vectors[:, 0].clone(), vectors[:, -1].clone(), values)
+
+
+def by_lanczos(
+    matrix: Matrix,
+    leading: int,
+    *,
+    tolerance: float,
+    max_products: int,
+    failure: float,
+    seed: int,
+    needs_signs: Callable[[float], bool],
+) -> Ends:
+    """The `leading` largest and the smallest, to `tolerance`; and the signs of both ends if they are needed.
+
+    `needs_signs(max |lambda|)` decides, when the values are there, whether the run goes on until both intervals
+    are on one side of 0 (or `max_products` are spent).
+    """
+
+    def decided(largest: Interval, smallest: Interval) -> bool:
+        ends = (largest.lower, largest.upper), (smallest.lower, smallest.upper)
+        signs_known = all(low > 0 or high < 0 for low, high in ends)
+        return signs_known or not needs_signs(max(abs(end) for interval in ends for end in interval))
+
+    found = lanczos(
+        matrix,
+        top=leading,
+        bottom=1,
+        tolerance=tolerance,
+        max_products=max_products,
+        failure=failure,
+        seed=seed,
+        decided=decided,
+    )
+    scale = max(abs(found.top[0].value), abs(found.bottom[0].value))
+    few_values = found.invariant or max(pair.residual for pair in (found.top[0], found.bottom[0])) <= SAME * scale
+    most, least = _multiplicities(matrix, found, scale, seed) if few_values else (None, None)
+    return Ends(
+        lambda_min=Extreme.of(found.bottom[0], found.smallest, least),
+        lambda_max=Extreme.of(found.top[0], found.largest, most),
+        leading=tuple(pair.value for pair in found.top),
+        down=found.bottom[0].vector,
+        up=found.top[0].vector,
+        eigenvalues=found.ritz if found.complete else None,
+    )
+
+
+def _multiplicities(matrix: Matrix, found: Spectrum, scale: float, seed: int) -> tuple[int | None, int | None]:
+    """How often the largest and the smallest eigenvalue occur, None where more than LARGEST_BLOCK times.
+
+    A Krylov space that is exhausted after a few products has met each distinct eigenvalue once, and they are few:
+    blocks of start vectors, doubled until both values appear less often than a block has vectors, need as few steps.
+    """
+    counts: list[int | None] = [None, None]
+    block = 2
+    while None in counts and block <= min(LARGEST_BLOCK, matrix.size):
+        run = lanczos(
+            matrix,
+            top=block,
+            bottom=block,
+            block=block,
+            tolerance=SAME,
+            max_products=block * (len(found.ritz) + 2),
+            seed=seed,
+        )
+        for end, pairs in enumerate((run.top, run.bottom)):
+            same = sum(abs(pair.value - pairs[0].value) <= SAME * scale + 2 * pair.bound for pair in pairs)
+            if counts[end] is None and (same < block or block == matrix.size):
+                counts[end] = same
+        block *= 2
+    return counts[0], counts[1]
