@@ -1,7 +1,6 @@
 """Checkpoints: tensors and primitives only, read with `weights_only=True`, built again without a configuration."""
 
 import logging
-import os
 import pickle
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import nn
 
 from phoneme.build import build, locate
 from phoneme.errors import InputError
+from phoneme.files import write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -133,19 +133,4 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Write beside the target, then rename: a kill or a full disk leaves the previous checkpoint whole."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with partial.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except (OSError, RuntimeError) as error:
-            cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch covers a full disk
-            if isinstance(cause, OSError):
-                raise OSError(cause.errno, cause.strerror, str(path)) from error
-            raise
-        finally:
-            partial.unlink(missing_ok=True)
+        write_tensors(Path(path), checkpoint)

@@ -155,7 +155,10 @@ class PhonemeData(LightningDataModule):
         for name, value in (("frames", frames), ("batch_size", batch_size)):
             if value < 1:
                 raise InputError(
-                    expected="at least 1", got=value, where=f"probe.{name}", hint="1024 frames suit a small network"
+                    expected="at least 1",
+                    got=value,
+                    where=f"{name} of the probe set",
+                    hint="1024 frames suit a small network",
                 )
         rows, generator = self.store.rows_of(ids), torch.Generator().manual_seed(seed)
         if self.unit == "frame":

@@ -1,10 +1,12 @@
-"""Text files of a run directory, written whole or not at all; and what JSON can hold."""
+"""Files of a run directory, written whole or not at all; and what JSON can hold."""
 
 import json
 import math
 import os
 from pathlib import Path
 from typing import Any
+
+import torch
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -22,6 +24,26 @@ def write_text(path: Path, text: str) -> Path:
 def write_json(path: Path, content: dict[str, Any]) -> Path:
     """`content` as JSON, indented. Raises ValueError for NaN and infinity: see `primitives`."""
     return write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_tensors(path: Path, content: Any) -> Path:
+    """By `torch.save`, on disk before it takes the name. Raises OSError, also where torch covers a full disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        cause = error.__context__ if isinstance(error, RuntimeError) else error
+        if isinstance(cause, OSError):
+            raise OSError(cause.errno, cause.strerror, str(path)) from error
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
 
 
 def primitives(value: Any) -> Any:

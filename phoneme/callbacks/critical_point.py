@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 from phoneme.curvature import CriticalPoint, analyse
 from phoneme.curvature.objective import Objective
 from phoneme.curvature.parameters import select
-from phoneme.curvature.sharpness import bouncing, preconditioner, sharpness
+from phoneme.curvature.settings import Settings
+from phoneme.curvature.steps import of_the_optimizer
 from phoneme.errors import InputError
 from phoneme.files import write_json
 from phoneme.gradients import parameters_of, snapshot
@@ -66,6 +67,14 @@ class CriticalPointMonitor(Callback):
                 raise InputError(
                     expected="at least 1, or null for never", got=value, where=name, hint="10 epochs, 1000 updates"
                 )
+        if not 0 < plateau_share < 1:
+            raise InputError(
+                expected="a share in (0, 1)",
+                got=plateau_share,
+                where="plateau_share",
+                hint="0.01: less than 1 % is still",
+            )
+        Settings(spectrum, tolerance, None, None, seed)
         if escape and plateau_epochs is None:
             raise InputError(
                 expected="plateaus to escape from",
@@ -81,12 +90,11 @@ class CriticalPointMonitor(Callback):
         self.at_end, self.escape = at_end, escape
         self.options = {"spectrum": spectrum, "tolerance": tolerance, "seed": seed}
         self.answer: CriticalPoint | None = None  # the newest
-        self.when: dict[str, Any] = {}  # step, epoch and reason of the newest answer
+        self.when: dict[str, Any] = {}  # step and reason of the newest answer
         self.timeline: list[dict[str, Any]] = []  # the numbers of all of them
         self._best_loss, self._waited = float("inf"), 0
-        self._said = False  # why there is no sharpness
         self._rate: float | None = None  # of the newest update
-        self._before: dict[str, Tensor] = {}  # the parameters before the newest update
+        self._before: tuple[int, dict[str, Tensor]] = (-1, {})  # an update and the parameters before it
 
     # -- when ----------------------------------------------------------------------------------------------
 
@@ -103,9 +111,10 @@ class CriticalPointMonitor(Callback):
         self.other = data.probe(data.split.val, **self.sizes | {"frames": self.second}) if data.split.val else None
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
-        due = self.every_n_steps and (trainer.global_step + 1) % self.every_n_steps == 0
-        if trainer.is_last_batch or due:
-            self._before = snapshot(parameters_of(module.model))
+        step = trainer.global_step
+        due = self.every_n_steps and (step + 1) % self.every_n_steps == 0
+        if (trainer.is_last_batch or due or step + 1 == trainer.max_steps) and self._before[0] != step:
+            self._before = (step, snapshot(parameters_of(module.model)))
 
     def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: Optimizer) -> None:
         self._rate = float(optimizer.param_groups[0]["lr"])
@@ -113,11 +122,9 @@ class CriticalPointMonitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        step = trainer.global_step
-        if self.every_n_steps and step % self.every_n_steps == 0 and not trainer.is_last_batch:
-            accumulating = (batch_idx + 1) % trainer.accumulate_grad_batches
-            if not accumulating:
-                self._look(trainer, module, f"every {self.every_n_steps} updates")
+        done = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+        if self.every_n_steps and done and trainer.global_step % self.every_n_steps == 0:
+            self._look(trainer, module, f"every {self.every_n_steps} updates")
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
@@ -126,15 +133,12 @@ class CriticalPointMonitor(Callback):
             self._look(trainer, module, f"the training loss has stood still for {self.plateau_epochs} epochs")
             if self.escape and self.answer is not None:
                 self._leave(trainer, module)
-        elif self.every_n_epochs and epoch % self.every_n_epochs == 0 and not self._is_last(trainer):
+        elif self.every_n_epochs and epoch % self.every_n_epochs == 0:
             self._look(trainer, module, f"every {self.every_n_epochs} epochs")
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self.at_end:
             self._look(trainer, module, "the training has ended")
-
-    def _is_last(self, trainer: Trainer) -> bool:
-        return self.at_end and trainer.current_epoch + 1 == trainer.max_epochs
 
     def _stands_still(self, loss: float) -> bool:
         """Whether this epoch completes a plateau."""
@@ -147,40 +151,56 @@ class CriticalPointMonitor(Callback):
     # -- what ----------------------------------------------------------------------------------------------
 
     def _look(self, trainer: Trainer, module: LightningModule, reason: str) -> None:
+        """Once an update; a second reason for the same one is added to the first."""
         if trainer.is_global_zero:
-            self._ask(trainer, module, reason)
+            if self.when.get("step") == trainer.global_step and self.answer is not None:
+                self.when["reason"] += f"; {reason}"
+                self._write()
+            else:
+                self._ask(trainer, module, reason)
         trainer.strategy.barrier()
 
     def _ask(self, trainer: Trainer, module: LightningModule, reason: str) -> None:
-        step, epoch = trainer.global_step, trainer.current_epoch
-        answer = analyse(module.model, module.loss, self.batches, second=self.other, **self.options)
-        self.answer = replace(answer, **self._of_the_optimizer(trainer, module))
-        self.when = {"step": step, "epoch": epoch, "reason": reason}
-        content = self.when | self.answer.to_dict()
-        write_json(self.folder / "critical_points" / f"step-{step:06d}.json", content)
-        write_json(self.folder / "critical_point.json", content)
-        numbers = {f"critical_point/{name}": value for name, value in _numbers(self.answer).items()}
-        self.timeline.append({"step": step, "verdict": answer.verdict} | _numbers(self.answer))
+        """A look that fails is a warning: the training is worth more."""
+        step = trainer.global_step
+        try:
+            answer = analyse(module.model, module.loss, self.batches, second=self.other, **self.options)
+            self.answer = replace(answer, **self._of_the_optimizer(trainer, module))
+        except InputError as error:
+            log.warning("update %d: the error surface could not be looked at: %s", step, error)
+            return
+        self.when = {"step": step, "reason": reason}
+        self._write()
+        numbers = _numbers(self.answer)
+        self.timeline.append({"step": step, "verdict": answer.verdict} | numbers)
         for logger in trainer.loggers:
-            logger.log_metrics(numbers, step=step)
+            named = {f"critical_point/{name}": value for name, value in numbers.items()}
+            logger.log_metrics(named, step=step - 1)  # Lightning counts updates from 0
         log.info("update %d (%s): %s: %s", step, reason, answer.verdict.replace("_", " "), answer.why)
 
+    def _write(self) -> None:
+        content = self.when | self.answer.to_dict()
+        write_json(self.folder / "critical_points" / f"step-{self.when['step']:06d}.json", content)
+        write_json(self.folder / "critical_point.json", content)
+
     def _of_the_optimizer(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-        """The sharpness against the optimizer's threshold, and whether the newest update bounced."""
         objective = Objective(module.model, module.loss, self.batches)
-        found: dict[str, Any] = {}
-        try:
-            surface = preconditioner(trainer.optimizers[0], module.model, objective.selection, lr=self._rate)
-            found["sharpness"] = sharpness(objective, surface, seed=self.options["seed"])
-        except InputError as error:  # an optimizer whose threshold nobody has derived, or a rate of 0
-            if not self._said:
-                log.warning("no sharpness: %s", error)
-            self._said = True
-        names = objective.selection.names
-        if self._before.keys() >= set(names):
-            before = objective.selection.flatten([self._before[name] for name in names])
-            found["bouncing"] = bouncing(objective.to(torch.float64), before.double(), objective.point.double())
-        return found
+        step, before = self._before
+        known = step == trainer.global_step - 1 and before.keys() >= set(objective.selection.names)
+        points = {}
+        if known:
+            flat = objective.selection.flatten([before[name] for name in objective.selection.names])
+            points = {"before": flat, "after": objective.point}
+        seed = self.options["seed"]
+        return of_the_optimizer(objective, trainer.optimizers[0], lr=self._rate, seed=seed, **points)
+
+    # -- checkpoints ---------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_loss": self._best_loss, "waited": self._waited, "timeline": self.timeline}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._best_loss, self._waited, self.timeline = state["best_loss"], state["waited"], state["timeline"]
 
     # -- the way out ---------------------------------------------------------------------------------------
 

@@ -69,13 +69,19 @@ class GradientLogger(Callback):
         self._histograms: Histograms = {}
         self._rate = 0.0
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        if not trainer.loggers:
-            log.warning("there is no logger: what GradientLogger finds is written nowhere, so it does not look")
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.history = state["history"]
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if not self.history and trainer.is_global_zero:
+            log.warning("no gradients were logged: the training has fewer than %d updates", self.every_n_steps)
 
     def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: Optimizer) -> None:
         step = trainer.global_step
-        if not (trainer.loggers and trainer.is_global_zero and (self._due(step) or self._due(step + 1))):
+        if not (trainer.is_global_zero and (self._due(step) or self._due(step + 1))):
             return
         weights = parameters_of(module.model)
         self._weights = {s: w for s, w in self._weights.items() if s == step - 1} | {step: snapshot(weights)}

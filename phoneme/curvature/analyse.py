@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,34 +10,36 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from phoneme.build import did_you_mean
 from phoneme.curvature.answer import CriticalPoint
 from phoneme.curvature.basis import inner, norms
 from phoneme.curvature.critical_point import (
     PRODUCT_ROUNDINGS,
     Evidence,
+    Extreme,
     Witness,
     gradient_scale,
     gradient_threshold,
     judge,
 )
 from phoneme.curvature.density import density_of, quadratures, spectral_density
-from phoneme.curvature.ends import Ends, by_decomposition, by_lanczos
+from phoneme.curvature.ends import Ends, by_decomposition, by_lanczos, unit
 from phoneme.curvature.escape import Escape, escape
 from phoneme.curvature.homework22_files import answer_if_it_is_one
 from phoneme.curvature.hvp import HessianProducts
+from phoneme.curvature.inertia import check_room
 from phoneme.curvature.kinks import kinks
 from phoneme.curvature.minimum_ratio import exact_ratio, ratio_interval, ratio_of
+from phoneme.curvature.newton import NewtonStep, newton_step
 from phoneme.curvature.objective import Objective
+from phoneme.curvature.settings import LEADING, Settings
 from phoneme.curvature.taylor import TaylorSlice, taylor
 from phoneme.curvature.trace import Trace, trace_of
 from phoneme.errors import InputError
 
-SPECTRA = ("auto", "extremes", "probes", "exact")
 DECOMPOSED_SIZE = 2048  # up to here all eigenvalues cost seconds and a few products with 64 vectors at a time
-LEADING = 5  # the largest eigenvalues that are reported
 # Where the sign of an extreme needs more products than its value does: as many as cost seconds, or minutes.
 MANY_PRODUCTS, FEW_PRODUCTS, LARGE_SIZE = 1000, 300, 100_000
+THIRD_STEP = 1e-4  # of max(|theta|, 1): between rounding, eps / step, and the next term of Taylor, step^2
 PROBES, STEPS = 3, 60  # random starts of the density and the minimum ratio, and products each
 ZERO = 1e-2  # of max |lambda|: within it an eigenvalue counts as zero where the probes count
 
@@ -80,7 +81,7 @@ def analyse(
     of range.
     """
     start = time.perf_counter()
-    asked = _Asked(spectrum, float(tolerance), gradient_tolerance, max_products, failure, seed)
+    asked = Settings(spectrum, float(tolerance), gradient_tolerance, max_products, seed, failure)
     objective = Objective(model, loss, batches, parameters, dtype, batchnorm, float(weight_decay))
     other = None
     if second is not None:
@@ -89,12 +90,12 @@ def analyse(
     with tqdm(desc="curvature", unit="product", leave=False, disable=None if progress else True) as bar:
         point.products.watch = bar.update
         ends = point.ends()
-        evidence = point.evidence(ends)
+        evidence, curvature = point.evidence(ends)
         flat = max(evidence.flat, ends.lambda_min.bound if evidence.complete else 0.0)
         whole = point.whole(ends, flat)
     point.products.release()
     verdict, why = judge(evidence)
-    scale = gradient_scale(point.loss, ends.scale)
+    scale = gradient_scale(point.loss, curvature)
     return CriticalPoint(
         verdict=verdict,
         why=why,
@@ -130,94 +131,86 @@ def analyse(
     )
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """The settings of `analyse` that are about the answer. Raises InputError where one is out of range."""
-
-    spectrum: str
-    tolerance: float
-    gradient_tolerance: int | float | None
-    max_products: int | None
-    failure: float
-    seed: int
-
-    def __post_init__(self) -> None:
-        norm, most = self.gradient_tolerance, self.max_products
-        for good, where, expected, got, hint in (
-            (self.spectrum in SPECTRA, "spectrum", "a known one", self.spectrum, did_you_mean(self.spectrum, SPECTRA)),
-            (0 < self.tolerance < 1, "tolerance", "a share in (0, 1)", self.tolerance, "1e-3 is usual"),
-            (
-                norm is None or 0 <= norm < math.inf,
-                "gradient_tolerance",
-                "a norm of 0 or more",
-                norm,
-                "leave it out for a thousandth of what the loss and its curvature allow",
-            ),
-            (
-                most is None or most > LEADING,
-                "max_products",
-                f"more than {LEADING} products",
-                most,
-                "leave it out for a number that suits the size",
-            ),
-        ):
-            if not good:
-                raise InputError(expected=expected, got=got, where=where, hint=hint)
-
-
 class _Point:
     """The objective in its own precision and in float64 (`fine`), and the steps of the answer."""
 
-    def __init__(self, objective: Objective, asked: _Asked):
-        self.objective, self.asked, self.fine = objective, asked, objective.to(torch.float64)
+    def __init__(self, objective: Objective, asked: Settings):
+        self.objective, self.asked, self.fine = objective, asked, objective.in_float64()
         small = objective.size <= DECOMPOSED_SIZE
         self.exact = asked.spectrum == "exact" or (asked.spectrum == "auto" and small)
+        if self.exact:
+            check_room(objective.size, self.fine.dtype, objective.device)
         self.decomposed = self.exact and small
         self.products = HessianProducts(self.fine if self.exact else objective)
         self.loss, self.norm = objective.value(), norms(objective.gradient()[None]).item()
         self.length = norms(objective.point[None]).item()
+        if not math.isfinite(self.norm):
+            raise InputError(
+                expected="a finite gradient",
+                got=self.norm,
+                where="the parameters, or the loss",
+                hint="has the training diverged? float32 may overflow: try float64",
+            )
 
-    def threshold(self, scale: float) -> float:
-        """The gradient norm that counts as 0, where max |lambda| is `scale`."""
+    def threshold(self, curvature: float, largest: float) -> float:
+        """The gradient norm that counts as 0; moving theta by a rounding changes the gradient by up to `rounding`."""
         if self.asked.gradient_tolerance is not None:
             return float(self.asked.gradient_tolerance)
-        return gradient_threshold(self.loss, scale, self.length, torch.finfo(self.objective.dtype).eps)
+        rounding = torch.finfo(self.objective.dtype).eps * largest * self.length
+        return gradient_threshold(self.loss, curvature, rounding)
 
     def ends(self) -> Ends:
         if self.decomposed:
             return by_decomposition(self.products, LEADING)
         few = FEW_PRODUCTS if self.objective.size >= LARGE_SIZE else MANY_PRODUCTS
-        return by_lanczos(
+        ends = by_lanczos(
             self.products,
             LEADING,
             tolerance=self.asked.tolerance,
             max_products=self.asked.max_products or few,
             failure=self.asked.failure,
             seed=self.asked.seed,
-            needs_signs=lambda scale: self.norm <= self.threshold(scale),
+            needs_signs=lambda largest: self.norm <= self.threshold(largest, largest),
         )
+        if self.products.dtype == self.fine.dtype:
+            return ends
+        return ends.widened(*(_residual(self.fine, end, v) for end, v in ends.pairs()))
 
-    def evidence(self, ends: Ends) -> Evidence:
-        threshold = self.threshold(ends.scale)
-        return Evidence(
+    def evidence(self, ends: Ends) -> tuple[Evidence, float]:
+        """What the verdict rests on, and the curvature that the gradient is held against.
+
+        The gradient meets curvatures of at most max |lambda|. Only if it is small against that one is it worth the
+        products to know which it does meet.
+        """
+        curvature, witness = ends.scale, None
+        if self.norm <= self.threshold(curvature, ends.scale):
+            products = HessianProducts(self.fine)
+            newton = newton_step(products, self.fine.gradient(), ends.scale)
+            curvature = min(newton.curvature(self.norm) or curvature, curvature)
+            if self.norm <= self.threshold(curvature, ends.scale):
+                witness = self._witness(ends, newton)
+        found = Evidence(
             gradient_norm=self.norm,
-            gradient_threshold=threshold,
+            gradient_threshold=self.threshold(curvature, ends.scale),
             lambda_min=ends.lambda_min,
             lambda_max=ends.lambda_max,
             tolerance=self.asked.tolerance * ends.scale,
-            witness=self._witness(ends) if self.norm <= threshold else None,
+            witness=witness,
             complete=ends.eigenvalues is not None,
         )
+        return found, curvature
 
-    def _witness(self, ends: Ends) -> Witness:
-        """The lower Ritz vector, in float64, at the point and one gradient step on."""
-        vector, gradient = _unit(ends.down), self.fine.gradient()
-        nearby = self.fine.at(self.fine.point - gradient / ends.scale) if ends.scale > 0 else self.fine
+    def _witness(self, ends: Ends, newton: NewtonStep) -> Witness:
+        """The lower Ritz vector in float64: here, a Newton step on, and a little to both sides."""
+        vector, here = unit(ends.down), self.fine.point
+        width = THIRD_STEP * max(self.length, 1.0)
+        left, right = (_curvature(self.fine.at(here + side * width * vector), vector) for side in (-1, 1))
         return Witness(
             curvature=_curvature(self.fine, vector),
-            nearby=_curvature(nearby, vector),
-            bound=PRODUCT_ROUNDINGS * torch.finfo(torch.float64).eps * ends.scale,
-            slope=inner(gradient[None], vector[None]).item(),
+            nearby=_curvature(self.fine.at(here + newton.step), vector),
+            third=(right - left) / (2 * width),
+            bound=PRODUCT_ROUNDINGS * torch.finfo(self.fine.dtype).eps * ends.scale,
+            slope=inner(self.fine.gradient()[None], vector[None].to(here)).item(),
             vector=vector,
         )
 
@@ -240,7 +233,7 @@ class _Point:
 
     def slices(self, ends: Ends) -> tuple[TaylorSlice, ...]:
         """The loss along both extreme eigenvectors, against Taylor."""
-        directions = {"lambda_min": _unit(ends.down), "lambda_max": _unit(ends.up)}
+        directions = {"lambda_min": unit(ends.down), "lambda_max": unit(ends.up)}
         return tuple(
             taylor(self.fine, vector, name=name, curvature=_curvature(self.fine, vector))
             for name, vector in directions.items()
@@ -252,14 +245,20 @@ class _Point:
         return escape(self.fine, evidence.witness.vector, evidence.witness.curvature, second=second)
 
 
-def _unit(vector: Float[Tensor, " n"]) -> Float64[Tensor, " n"]:
-    vector = vector.double()
-    return vector / norms(vector[None]).to(vector)
+def _product(objective: Objective, vector: Float64[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """H v, of which no graph is kept."""
+    return HessianProducts(objective, memory_gib=0.0)(vector[None])[0]
 
 
 def _curvature(objective: Objective, vector: Float64[Tensor, " n"]) -> float:
-    """v^T H v by one product, of which no graph is kept."""
-    return inner(vector[None], HessianProducts(objective, memory_gib=0.0)(vector[None])).item()
+    """v^T H v."""
+    return inner(vector[None], _product(objective, vector)[None].double()).item()
+
+
+def _residual(objective: Objective, end: Extreme, vector: Float[Tensor, " n"]) -> float:
+    """|H v - lambda v| in the objective's precision: float32 products cannot tell their own error."""
+    vector = unit(vector)
+    return norms((_product(objective, vector).double() - end.value * vector)[None]).item()
 
 
 def _whole_number(value: float) -> int | float:

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+STABLE_STEPS = 40  # measured: coefficients off by 3e-8 after 60 steps on evenly spaced eigenvalues, by 0.1 after 100
 HALVINGS = 200  # more than float64 has digits: the bisection ends where nothing lies between
 
 
@@ -43,11 +44,16 @@ def jacobi(projected: Float64[Tensor, "k k"], start: int, steps: int, floor: flo
     """Recurrence coefficients (alpha_1 .. alpha_m, beta_1 .. beta_m), m <= steps, of the start block's measure.
 
     `projected` is the projection of the matrix on a (block) Krylov space whose first `start` vectors are the
-    start block. The measure is the mean over them: for one vector the coefficients stand in `projected`; for a
+    start block. The measure is the mean over them. For one vector the coefficients stand in `projected`. For a
     block they are those of the scalar measure with nodes theta_i and weights |E_1^T s_i|^2 / start, by Lanczos on
-    diag(theta). It ends early when the remainder falls to `floor`, and no beta is below it: a larger one only
-    widens a bound.
+    diag(theta): that loses digits with every step (Gragg and Harwood 1984), so it stops at STABLE_STEPS; fewer steps
+    only widen a bound. It ends early when the remainder falls to `floor`, and no beta is below it, likewise.
     """
+    if start == 1:
+        alphas = projected.diagonal()[:steps].tolist()
+        betas = [max(abs(beta), floor) for beta in projected.diagonal(-1)[:steps].tolist()]
+        return alphas, betas + [floor] * (len(alphas) - len(betas))
+    steps = min(steps, STABLE_STEPS)
     nodes, vectors = torch.linalg.eigh(projected)
     current = vectors[:start].square().sum(dim=0).div(start).sqrt()
     current /= current.norm()

@@ -6,7 +6,7 @@ start of the eigenvalue computation. A saddle needs no probability: one directio
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxtyping import Float
@@ -16,20 +16,24 @@ from phoneme.curvature.lanczos import Eigenpair, Interval
 
 VERDICTS = ("not_critical", "saddle", "local_minimum", "local_maximum", "degenerate", "undecided")
 
-# The best single step along -g lowers a loss whose curvature is nowhere above lambda by |g|^2 / (2 lambda), so that
-# |g| <= sqrt(2 lambda L) for a loss that is never negative (Nesterov 2004, section 2.1). A gradient of a thousandth
-# of that promises a millionth of the loss. The number does not change when loss or parameters are scaled.
+# A Newton step lowers the loss by |g|^2 / (2 kappa), kappa the harmonic mean of the |curvatures| that the gradient
+# meets: a gradient of a thousandth of sqrt(2 kappa |L|) promises a millionth of the loss. The number does not change
+# when loss or parameters are scaled; it does when a constant is added to the loss.
 SMALL_GRADIENT = 1e-3
 PRODUCT_ROUNDINGS = 1000  # of v^T H v in float64, over the largest |eigenvalue|: measured errors are ten times smaller
-NEARBY_FACTOR = 2  # a curvature counts if it is so many times what one gradient step changes it by
+NEARBY_FACTOR = 2  # a curvature counts if it is so many times what the step to the critical point changes it by
+# Along v the next critical point is where the slope vanishes; it keeps the sign of the curvature if
+# h = |g^T v| |third derivative| / curvature^2 is at most 1/2 (Kantorovich's theorem; x^3 beside 0 has h = 1/2).
+KANTOROVICH = 8
 
 
 @dataclass(frozen=True)
 class Extreme:
     """The largest or the smallest eigenvalue.
 
-    Some eigenvalue lies within `bound` of `value`, for certain. The extreme itself lies between `lower` and `upper`,
-    except with probability `failure`. `multiplicity` is known if the whole spectrum is, or if few values were met.
+    Some eigenvalue lies within `bound` of `value`: a residual, and an estimate of what rounding did. The extreme itself
+    lies between `lower` and `upper`, except with probability `failure`. `multiplicity` counts the copies that rounding
+    cannot tell apart; it is known if the whole spectrum is, or if few values are distinct.
     """
 
     value: float
@@ -43,23 +47,36 @@ class Extreme:
     def of(cls, pair: Eigenpair, interval: Interval, multiplicity: int | None = None) -> "Extreme":
         return cls(pair.value, pair.bound, interval.lower, interval.upper, interval.failure, multiplicity)
 
+    def widened(self, residual: float) -> "Extreme":
+        """The same, if its residual turns out to be larger than its bound."""
+        more = max(residual - self.bound, 0.0)
+        return replace(self, bound=self.bound + more, lower=self.lower - more, upper=self.upper + more)
+
     def to_dict(self) -> dict[str, Any]:
         return dict(vars(self))
 
 
 @dataclass(frozen=True)
 class Witness:
-    """A direction that proves a way down: v^T H v in float64, and again after one gradient step |g| / max |lambda|.
+    """The direction that bends down most (or up least), looked at in float64: v^T H v here, and a Newton step on.
 
-    The second number tells a saddle from the side of a flat valley, where v^T H v may be a little below 0 because
-    the point is a little off the floor: there it changes by as much as it is.
+    Where the gradient is not exactly 0 the critical point is a little away, and the curvature there is what counts:
+    beside the floor of a flat valley v^T H v may be a little below 0, and changes by as much on the way to the floor.
+    `third` is the derivative of v^T H v along v.
     """
 
     curvature: float
     nearby: float
+    third: float
     bound: float  # what rounding may have changed
     slope: float  # g^T v
     vector: Float[Tensor, " n"]  # v, of length 1
+
+    @property
+    def flat(self) -> float:
+        """A curvature of at most this has no sign that can be relied on."""
+        moved = NEARBY_FACTOR * abs(self.nearby - self.curvature)
+        return max(self.bound, moved, math.sqrt(KANTOROVICH * abs(self.slope * self.third)))
 
     def to_dict(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "vector"}
@@ -84,33 +101,21 @@ class Evidence:
     @property
     def flat(self) -> float:
         """delta: a curvature of at most this cannot be told from 0 at this point."""
-        if self.witness is None:
-            return 0.0
-        return max(self.witness.bound, NEARBY_FACTOR * abs(self.witness.nearby - self.witness.curvature))
+        return 0.0 if self.witness is None else self.witness.flat
 
     @property
     def bends_down(self) -> bool:
         return self.witness is not None and self.witness.curvature < -self.flat
 
-    @property
-    def decided(self) -> bool:
-        """More products would not change the verdict."""
-        low, high, flat = self.lambda_min, self.lambda_max, self.flat
-        return low.lower > flat or (self.bends_down and (high.value - high.bound > flat or high.upper < -flat))
+
+def gradient_threshold(loss: float, curvature: float, rounding: float) -> float:
+    """The norm up to which a gradient counts as 0: SMALL_GRADIENT sqrt(2 kappa |L|), and never below its `rounding`."""
+    return max(SMALL_GRADIENT * gradient_scale(loss, curvature), rounding)
 
 
-def gradient_threshold(loss: float, largest: float, length: float, epsilon: float) -> float:
-    """The norm below which a gradient counts as 0: SMALL_GRADIENT sqrt(2 lambda |L|), and never below its rounding.
-
-    `largest` is max |lambda|, `length` that of the parameters, `epsilon` their precision: moving them by one
-    rounding changes the gradient by up to epsilon |lambda| |theta|.
-    """
-    return max(SMALL_GRADIENT * gradient_scale(loss, largest), epsilon * largest * length)
-
-
-def gradient_scale(loss: float, largest: float) -> float:
-    """sqrt(2 lambda |L|), the largest gradient that a loss L >= 0 of curvature lambda can have."""
-    return math.sqrt(2 * largest * abs(loss))
+def gradient_scale(loss: float, curvature: float) -> float:
+    """sqrt(2 kappa |L|): with a gradient of this norm a Newton step promises the whole loss."""
+    return math.sqrt(2 * curvature * abs(loss))
 
 
 def judge(evidence: Evidence) -> tuple[str, str]:
@@ -152,11 +157,14 @@ def _without(e: Evidence) -> tuple[str, str]:
     if low.lower > e.flat:
         return "local_minimum", f"{small}, and every direction bends up, by {low.lower:.3g} or more{_odds(e)}"
     lowest = min(low.lower, 0.0)
-    if max(-lowest, low.value) <= max(e.tolerance, e.flat):
-        return "degenerate", (
-            f"{small}, and no direction bends down by more than {-lowest:.3g}{_odds(e)}, but flat ones remain: along "
-            f"one the curvature is {e.witness.curvature:.3g}, and {e.flat:.2g} or less cannot be told from 0 here"
-        )
+    if max(-lowest, e.witness.curvature) <= max(e.tolerance, e.flat):
+        flat = f"{small}, and no direction bends down by more than {-lowest:.3g}{_odds(e)}, but flat ones remain"
+        if abs(e.witness.curvature) <= e.flat:
+            return (
+                "degenerate",
+                f"{flat}: along one the curvature is 0, as far as {e.flat:.2g} can be told from it here",
+            )
+        return "degenerate", f"{flat}, to the tolerance {e.tolerance:.2g}: one has {e.witness.curvature:.3g}"
     return "undecided", (
         f"{small}, but the smallest eigenvalue, between {low.lower:.3g} and {low.upper:.3g}{_odds(e)}, may have either "
         "sign: more products, float64 or the whole spectrum would tell"

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from phoneme.curvature.objective import Objective, differentiate, filled
+from phoneme.curvature.derivatives import differentiate, filled
+from phoneme.curvature.objective import Objective
 from phoneme.curvature.parameters import exact_arithmetic
 from phoneme.curvature.probe import Batch
 from phoneme.errors import InputError
@@ -40,7 +41,7 @@ class Products(ABC):
         self.size, self.dtype, self.device = objective.size, objective.dtype, objective.device
         self.done = 0
         self.watch: Callable[[int], Any] | None = None
-        self._room = _free_bytes(self.device) * SHARE_OF_FREE_MEMORY if memory_gib is None else memory_gib * GIB
+        self._room = free_bytes(self.device) * SHARE_OF_FREE_MEMORY if memory_gib is None else memory_gib * GIB
         self._kept: dict[int, Apply] = {}
 
     def __call__(self, vectors: Float[Tensor, "vector n"]) -> Float[Tensor, "vector n"]:
@@ -193,7 +194,8 @@ class _SavedBytes(torch.autograd.graph.saved_tensors_hooks):
         return sum(self._storages.values())
 
 
-def _free_bytes(device: torch.device) -> int:
+def free_bytes(device: torch.device) -> int:
+    """The memory that is free on a device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:

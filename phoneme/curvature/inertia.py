@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from phoneme.curvature.hvp import free_bytes
 from phoneme.curvature.lanczos import Matrix
 from phoneme.errors import InputError
 
@@ -34,14 +35,24 @@ def dense(matrix: Matrix, columns: int = 64) -> tuple[Float[Tensor, "n n"], floa
 
     The result is (A + A^T) / 2; the asymmetry, the largest |A_ij - A_ji| / 2, tells how exact the products were.
     In the matrix's own precision: for exact counts near zero take a float64 one. Memory: twice n^2 numbers.
+
+    Raises InputError for a matrix that does not fit into the free memory, and for products that are not finite.
     """
     size = matrix.size
+    check_room(size, matrix.dtype, matrix.device)
     full = torch.empty(size, size, dtype=matrix.dtype, device=matrix.device)
     for start in range(0, size, columns):
         stop = min(start + columns, size)
         units = torch.zeros(stop - start, size, dtype=matrix.dtype, device=matrix.device)
         units[torch.arange(stop - start), torch.arange(start, stop)] = 1
         full[start:stop] = matrix(units)
+        if not torch.isfinite(full[start:stop]).all():
+            raise InputError(
+                expected="finite products",
+                got="NaN or infinity",
+                where=f"columns {start} to {stop - 1} of the Hessian",
+                hint="has the loss second derivatives here? |x| and sqrt(x) have none at 0",
+            )
     asymmetry = 0.0
     for start in range(0, size, columns):  # by strips, in place: row strip against column strip
         rows, cols = full[start : start + columns, start:], full[start:, start : start + columns].T
@@ -50,6 +61,18 @@ def dense(matrix: Matrix, columns: int = 64) -> tuple[Float[Tensor, "n n"], floa
         full[start : start + columns, start:] = mean
         full[start:, start : start + columns] = mean.T
     return full, asymmetry
+
+
+def check_room(size: int, dtype: torch.dtype, device: torch.device) -> None:
+    """Raises InputError if a dense matrix of this size, twice, does not fit into the free memory."""
+    needed, free = 2 * size**2 * torch.finfo(dtype).bits // 8, free_bytes(device)
+    if needed > free:
+        raise InputError(
+            expected=f"{needed / 2**30:.3g} GiB of free memory for the dense Hessian of {size} parameters, twice",
+            got=f"{free / 2**30:.3g} GiB",
+            where="spectrum, exact",
+            hint="probes gives the minimum ratio as an interval; or look at some parameters, parameters=[...]",
+        )
 
 
 def inertia(matrix: Float[Tensor, "n n"], tolerance: float = 0.0) -> Inertia:

@@ -45,7 +45,7 @@ def kinks(objective: Objective, *, relative_distance: float = 1e-3) -> Kinks | N
     Seen are PyTorch's piecewise-linear functions and their kin, however they are called: relu, relu6, leaky_relu,
     prelu, rrelu, threshold, hardtanh, hardsigmoid, hardswish, hardshrink, softshrink, selu, elu with alpha != 1, and
     clamp at 0. Padded positions of a sequence count as all others. nn.RNN with ReLU is named, with a warning: its
-    inputs stay inside one kernel. Not seen: maxima (pooling) and a loss's own kinks.
+    inputs stay inside one kernel. Not seen: abs, where, products with masks, maxima (pooling) and a loss's own kinks.
 
     Raises InputError for a distance that is not positive.
     """

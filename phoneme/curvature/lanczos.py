@@ -115,7 +115,8 @@ def lanczos(
             run.decompose()
             enough = size >= min(top + bottom, matrix.size)
             converged = enough and run.largest_residual(top, bottom) <= tolerance * run.scale
-            answered = converged and (decided is None or decided(*run.extremes(failure)))
+            closed = run.krylov is not None or run.closed  # then the intervals stay as they are
+            answered = converged and (decided is None or closed or decided(*run.extremes(failure)))
             if answered or spent or size == matrix.size:
                 break
         run.extend()
@@ -244,6 +245,8 @@ class _Run:
     def extremes(self, failure: float) -> tuple[Interval, Interval]:
         """Where the largest and the smallest eigenvalue are."""
         least, most, rounding = float(self.ritz[0]), float(self.ritz[-1]), self.rounding
+        if not self.scale and (self.closed or self.krylov):
+            return Interval(0.0, 0.0, failure), Interval(0.0, 0.0, failure)
         below = least if self.complete else min(least, self._interval(-1.0, failure))
         above = most if self.complete else max(most, self._interval(1.0, failure))
         failure = 0.0 if self.complete else failure

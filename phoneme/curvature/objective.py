@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from phoneme.curvature.batchnorm import WrittenOut
+from phoneme.curvature.derivatives import differentiate, filled
 from phoneme.curvature.parameters import as_dtype, exact_arithmetic, leaves_no_trace, select
 from phoneme.curvature.probe import Batch, check_targets, fresh, moved, probe_set
+from phoneme.curvature.written_out import WrittenOut
 from phoneme.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,21 @@ class Objective:
         ]
         return other
 
+    def in_float64(self) -> "Objective":
+        """The same in float64; itself, with a warning, where model or loss make tensors that stay float32."""
+        fine = self.to(torch.float64)
+        try:
+            fine.gradient()
+        except (InputError, RuntimeError, TypeError, ValueError) as error:
+            if fine is self:
+                raise
+            reason = str(error).splitlines()[0]
+            log.warning(
+                "float64 fails (%s): %s throughout. A tensor made inside wants dtype=x.dtype", reason, self.dtype
+            )
+            return self
+        return fine
+
     def value(self) -> float:
         """The loss at the point."""
         with self.conditions(), torch.no_grad():
@@ -158,8 +174,8 @@ class Objective:
             result = functional_call(self.loss, self._loss_buffers, (outputs, batch.targets))
         else:
             result = self.loss(outputs, batch.targets)
-        if isinstance(result, tuple):
-            return result[0], float(result[1])
+        if isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Tensor) and result[0].numel() == 1:
+            return result[0].reshape(()), float(result[1])
         if batch.count is None or not isinstance(result, Tensor) or result.numel() != 1:
             raise InputError(
                 expected="a loss that is a scalar mean over a tensor of targets, or (sum, count)",
@@ -217,10 +233,20 @@ class Objective:
         """The sum of each batch's losses, and how many they are. Inside `conditions()`."""
         sums, counts, leaves = [], [], self.leaves()
         for index, batch in enumerate(self.batches):
-            outputs = self.outputs(batch, leaves)
-            if check:
-                check_targets(batch, outputs, self.loss, index)
-            total, count = self._sum_and_count(batch, outputs)
+            try:
+                outputs = self.outputs(batch, leaves)
+                if check:
+                    check_targets(batch, outputs, self.loss, index)
+                total, count = self._sum_and_count(batch, outputs)
+            except (InputError, torch.OutOfMemoryError):
+                raise
+            except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+                raise InputError(
+                    expected="a model and a loss that take these inputs and targets",
+                    got=(str(error).splitlines() or [type(error).__name__])[0],
+                    where=f"batch {index}",
+                    hint="does loss(model.eval()(inputs), targets) work, inputs and targets in these shapes and types?",
+                ) from error
             if not torch.isfinite(total).all():
                 raise InputError(
                     expected="a finite loss",
@@ -252,32 +278,6 @@ def working_dtype(chosen: Sequence[Tensor], dtype: torch.dtype | None) -> torch.
     if torch.finfo(own).bits < 32:
         log.warning("the parameters are %s: their curvature is computed in %s", own, working)
     return working
-
-
-def differentiate(outputs: Any, inputs: Sequence[Tensor], *args: Any, **options: Any) -> tuple[Tensor | None, ...]:
-    """`torch.autograd.grad`, None where nothing depends, as an error with a hint where PyTorch cannot.
-
-    Raises InputError when an operation has no (second) derivative.
-    """
-    if not any(t.requires_grad for t in (outputs if isinstance(outputs, (tuple, list)) else (outputs,))):
-        return (None,) * len(inputs)
-    try:
-        return torch.autograd.grad(outputs, inputs, *args, allow_unused=True, **options)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        raise InputError(
-            expected="a model and a loss that can be differentiated twice",
-            got=str(error).splitlines()[0],
-            where="the backward pass",
-            hint="an operation in place (x += y, inplace=True) overwrites what the derivative needs: write x = x + y; "
-            "a fused kernel, torch.compile or an own autograd.Function may have no second derivative",
-        ) from error
-
-
-def filled(parts: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
-    """Zeros for each derivative that is None."""
-    return [torch.zeros_like(t) if part is None else part for part, t in zip(parts, like, strict=True)]
 
 
 def _is_module(loss: Callable) -> bool:

@@ -100,10 +100,11 @@ def as_dtype(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Ten
 def leaves_no_trace(model: nn.Module) -> Iterator[None]:
     """Puts back what work with a model may change, also after an exception.
 
-    That is: each module's mode, each parameter's `.grad` and `requires_grad`, the buffers (running statistics),
-    and the random states of torch (CPU, and the GPUs the model is on), numpy and Python.
+    That is: each module's attributes (its mode, and what a forward pass assigns; not what it changes in place), each
+    parameter's `.grad` and `requires_grad`, the buffers (running statistics), and the random states of torch (CPU, and
+    the GPUs the model is on), numpy and Python.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    attributes = [(module, dict(vars(module))) for module in model.modules()]
     flags = [(p, p.requires_grad, p.grad) for p in model.parameters()]
     buffers = [
         (module, name, buffer, None if buffer is None else buffer.clone())
@@ -120,8 +121,9 @@ def leaves_no_trace(model: nn.Module) -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
-            for module, mode in modes:
-                module.training = mode
+            for module, before in attributes:
+                vars(module).clear()
+                vars(module).update(before)
             for parameter, requires_grad, grad in flags:
                 if parameter.requires_grad != requires_grad:
                     parameter.requires_grad_(requires_grad)

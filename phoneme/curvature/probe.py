@@ -92,7 +92,7 @@ def moved(part: Any, dtype: torch.dtype, device: torch.device) -> Any:
     if isinstance(part, dict):
         return {key: moved(value, dtype, device) for key, value in part.items()}
     if isinstance(part, (tuple, list)):
-        return type(part)(moved(value, dtype, device) for value in part)
+        return _like(part, [moved(value, dtype, device) for value in part])
     return part
 
 
@@ -103,8 +103,13 @@ def fresh(part: Any) -> Any:
     if isinstance(part, dict):
         return {key: fresh(value) for key, value in part.items()}
     if isinstance(part, (tuple, list)):
-        return type(part)(fresh(value) for value in part)
+        return _like(part, [fresh(value) for value in part])
     return part
+
+
+def _like(part: tuple | list, values: list[Any]) -> tuple | list:
+    """A sequence of the same type; a named tuple takes its fields one by one."""
+    return type(part)(*values) if hasattr(part, "_fields") else type(part)(values)
 
 
 def _is_classes(targets: Any) -> bool:

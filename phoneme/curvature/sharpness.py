@@ -268,7 +268,7 @@ def bouncing(objective: Objective, before: Tensor, after: Tensor) -> Bouncing:
     points = [as_direction(objective, point) for point in (before, after)]
     first, last = (objective.at(point).value() for point in points)
     middle = objective.at((points[0] + points[1]) / 2).value()
-    rounding = ROUNDINGS * torch.finfo(objective.dtype).eps * (abs(middle) + 1)
+    rounding = ROUNDINGS * torch.finfo(objective.dtype).eps * max(abs(first), abs(last), abs(middle))
     gain, bend = min(first, last) - middle, (first + last) / 2 - middle
     share = gain / bend if bend > rounding and math.isfinite(bend) else None
     return Bouncing(

@@ -15,8 +15,8 @@ from phoneme.errors import InputError
 from phoneme.files import primitives
 
 ACCURACY = 0.2  # of the predicted change: what "Taylor holds" means here
-# What a loss, taken twice along different roundings, may differ by: ROUNDINGS eps (|L| + 1). The 1 stands for the
-# logits of a loss that is nearly 0.
+# What a loss, taken twice along different roundings, may differ by: ROUNDINGS eps (|L| + |curvature| |theta|^2). The
+# second term stands for the logits of a loss that is nearly 0, in the loss's unit.
 ROUNDINGS = 10
 # In units of max(|theta|, 1): the search begins where the third order is felt in most networks, and ends where the
 # point has become another network.
@@ -44,8 +44,9 @@ class Line:
         self.objective, self.direction = objective, _unit(objective, direction)
         self.loss, self.curvature = objective.value(), float(curvature)
         self.slope = inner(objective.gradient()[None], self.direction[None]).item() if slope is None else float(slope)
-        self.rounding = ROUNDINGS * torch.finfo(objective.dtype).eps * (abs(self.loss) + 1)
         self.extent = max(norms(objective.point[None]).item(), 1.0)
+        size = abs(self.loss) + abs(self.curvature) * self.extent**2
+        self.rounding = ROUNDINGS * torch.finfo(objective.dtype).eps * size
 
     def point(self, radius: float) -> Float[Tensor, " n"]:
         """theta + t v."""

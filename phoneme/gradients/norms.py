@@ -102,9 +102,11 @@ def update_ratios(before: Named, after: Named) -> PerLayer:
 def cosine(first: Named, second: Named) -> PerLayer:
     """The cosine of the angle between two gradients, or two steps, of successive iterations.
 
-    Loss that falls slowly or not at all: near +1 the steps agree, and a larger rate or momentum would gain; near -1
-    each step undoes the one before, the parameters bounce between the walls of a valley and the rate is too large;
-    near 0 with small batches they are noise. NaN where one of the two is 0. Raises InputError if they do not match.
+    Of gradients, where the loss falls slowly or not at all: near +1 they agree, and a larger rate or momentum would
+    gain; near -1 each step undoes the one before, the parameters bounce between the walls of a valley and the rate is
+    too large; near 0 with small batches they are noise. Steps with momentum beta agree by about beta even where the
+    gradients are noise: what counts for them is the distance from beta. NaN where one of the two is 0. Raises
+    InputError if they do not match.
     """
     _check_pair(first, second)
     names = list(first)

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from phoneme.plots.figure import INK, SECOND, new_figure
-from phoneme.plots.scale import digits, interval, set_message, shade_zero, with_bound, zero_tolerance
+from phoneme.plots.scale import set_message, shade_zero, zero_tolerance
+from phoneme.wording import digits, interval, with_bound
 
 SHARE_OF_ONE = 0.1  # the axis begins at a tenth of one eigenvalue's peak: below it there is nothing to see
 HEIGHT = 0.1  # of the extremes, over the panel's

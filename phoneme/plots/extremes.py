@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from phoneme.plots.figure import INK, SECOND, new_figure
-from phoneme.plots.scale import digits, set_message, shade_zero, symmetric_log, with_bound, zero_tolerance
+from phoneme.plots.scale import set_message, shade_zero, symmetric_log, zero_tolerance
+from phoneme.wording import digits, with_bound
 
 RESOLVED = 1e-14  # of the largest: nearer to zero nothing is told from it, even in float64
 

@@ -32,7 +32,7 @@ def plot_gradients(history: list[dict[str, Any]]) -> Figure:
     angle.plot(*zip(*known, strict=True) if known else ([], []), color=INK)
     angle.axhline(0, color="0.6", linewidth=0.8)
     angle.set_ylim(-1.05, 1.05)
-    angle.set_ylabel("cosine between successive updates")
+    angle.set_ylabel("cosine between successive updates\n(of noise with momentum β: about β)")
     for axes in panels.flat:
         axes.spines[["top", "right"]].set_visible(False)
     for axes in (ratio, angle):

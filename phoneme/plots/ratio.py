@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 
 from phoneme.errors import InputError
 from phoneme.plots.figure import INK, new_figure
-from phoneme.plots.scale import digits, set_message
+from phoneme.plots.scale import set_message
+from phoneme.wording import digits, percent
 
 SIGNS = (("positive", "bends up (positive)"), ("zero", "flat (zero)"), ("negative", "bends down (negative)"))
 
@@ -34,7 +35,7 @@ def plot_minimum_ratio(answer: dict[str, Any]) -> Figure:
         else:
             axes.plot([low, high], [height] * 2, color=INK, alpha=0.35, linewidth=12, solid_capstyle="butt")
             axes.plot([low, high], [height] * 2, "|", color=INK, markersize=14, clip_on=False)
-        axes.text(1.02, height, share_text(ratio[name]) + exactly, va="center", transform=axes.get_yaxis_transform())
+        axes.text(1.02, height, percent(ratio[name]) + exactly, va="center", transform=axes.get_yaxis_transform())
     axes.set_yticks(range(len(SIGNS)), [label for _, label in SIGNS])
     axes.set_ylim(len(SIGNS) - 0.5, -0.5)
     axes.set_xlim(0, 100)
@@ -42,15 +43,5 @@ def plot_minimum_ratio(answer: dict[str, Any]) -> Figure:
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    set_message(figure, f"Minimum ratio: {share_text(ratio['positive'])} of the eigenvalues are positive{exactly}")
+    set_message(figure, f"Minimum ratio: {percent(ratio['positive'])} of the eigenvalues are positive{exactly}")
     return figure
-
-
-def share_text(share: dict[str, int | float]) -> str:
-    """A share in percent, as an interval unless both ends are one.
-
-    >>> share_text({"low": 0.1352, "high": 0.1352}), share_text({"low": 0.5, "high": 0.625})
-    ('13.5 %', '50 to 62.5 %')
-    """
-    low, high = (digits(100 * share[end]) for end in ("low", "high"))
-    return f"{low} %" if share["low"] == share["high"] else f"{low} to {high} %"

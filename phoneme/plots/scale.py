@@ -1,4 +1,4 @@
-"""How eigenvalues of all magnitudes are written, and laid on one axis."""
+"""How eigenvalues of all magnitudes are laid on one axis."""
 
 import math
 import re
@@ -9,41 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from phoneme.wording import digits
+
 TITLE_WIDTH = 96  # characters of size 11 in 9 inches
-DIGITS = 8  # of an interval's ends: of a narrower one nothing could be seen anyway
 TICKS_A_SIDE = 4  # decades that are labelled right and left of zero
-
-
-def digits(value: int | float, significant: int = 3) -> str:
-    """A number to three significant digits, with a true minus sign.
-
-    >>> digits(-0.000012345), digits(12345.0), digits(0.5), digits(1.2e7)
-    ('−1.23e-5', '12300', '0.5', '1.2e7')
-    """
-    mantissa, e, exponent = f"{float(f'{value:.{significant}g}'):.{max(significant, 6)}g}".partition("e")
-    return mantissa.replace("-", "−") + (e + str(int(exponent)) if e else "")
-
-
-def with_bound(extreme: dict[str, Any]) -> str:
-    """An eigenvalue and its error bound.
-
-    >>> with_bound({"value": -0.42, "bound": 0.0123})
-    '−0.42 ± 0.01'
-    """
-    bound = extreme["bound"]
-    return digits(extreme["value"]) + (f" ± {digits(bound, 1)}" if bound else "")
-
-
-def interval(low: int | float, high: int | float) -> str:
-    """Both ends, to three digits or to as many as tell them apart, if these are not more than DIGITS.
-
-    >>> interval(21.2787, 21.3213), interval(-0.428, 0.412)
-    ('[21.28, 21.32]', '[−0.428, 0.412]')
-    """
-    width, size = high - low, max(abs(low), abs(high))
-    needed = math.ceil(math.log10(size / width)) + 1 if width > 0 else 0
-    significant = needed if 3 < needed <= DIGITS else 3
-    return f"[{digits(low, significant)}, {digits(high, significant)}]"
 
 
 def zero_tolerance(answer: dict[str, Any]) -> int | float:

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from phoneme.errors import InputError
 from phoneme.plots.figure import INK, SECOND, new_figure
-from phoneme.plots.scale import digits, set_message
+from phoneme.plots.scale import set_message
+from phoneme.wording import digits
 
 NAMES = {"lambda_min": "λ_min", "lambda_max": "λ_max"}
 VIEW = 4.0  # trusted radii to either side: both where the model holds and where it breaks can be seen

@@ -4,9 +4,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from phoneme.curvature.critical_point import SMALL_GRADIENT
 from phoneme.plots.figure import INK, SECOND, new_figure
 
-SMALL = 1e-3  # the threshold of `phoneme.curvature.critical_point`
 MARKERS = {  # told apart without colour
     "not_critical": "o",
     "saddle": "X",
@@ -33,6 +33,7 @@ def plot_timeline(timeline: list[dict[str, Any]]) -> Figure:
         (abs(row[name]) for row in timeline for name in ("lambda_min", "lambda_max") if row[name]), default=1
     )
     above.set_yscale("symlog", linthresh=smallest)
+    above.margins(y=0.08)
     above.set_ylabel("curvature of the loss")
     above.legend(frameon=False)
     known = [row for row in timeline if row.get("gradient_norm_relative")]
@@ -42,9 +43,9 @@ def plot_timeline(timeline: list[dict[str, Any]]) -> Figure:
         if rows:
             x, y = [row["step"] for row in rows], [row["gradient_norm_relative"] for row in rows]
             below.plot(x, y, marker, color=INK, linestyle="none", label=verdict.replace("_", " "))
-    below.axhline(SMALL, color="0.6", linewidth=0.8, linestyle="--", label="counts as zero below")
+    below.axhline(SMALL_GRADIENT, color="0.6", linewidth=0.8, linestyle="--", label="counts as zero below")
     below.set_yscale("log")
-    below.set_ylim(min([SMALL / 2, *(row["gradient_norm_relative"] for row in known)]), None)
+    below.set_ylim(min([SMALL_GRADIENT / 2, *(row["gradient_norm_relative"] for row in known)]), None)
     below.legend(frameon=False)
     below.set_ylabel("relative gradient norm")
     below.set_xlabel("update")

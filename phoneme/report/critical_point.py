@@ -9,7 +9,6 @@ from phoneme.files import write_text
 from phoneme.report.markup import bullets, document, heading, image, number, paragraph
 from phoneme.report.sections import (
     bouncing_section,
-    bounded,
     certainty,
     conditions,
     escape_section,
@@ -17,10 +16,10 @@ from phoneme.report.sections import (
     kinks_section,
     noise_section,
     numbers,
-    percent,
     sharpness_section,
 )
 from phoneme.report.verdicts import MEANINGS
+from phoneme.wording import percent, with_bound
 
 TITLE = "Where is this network on the error surface?"
 CAPTIONS = {  # by the name of the file
@@ -31,7 +30,7 @@ CAPTIONS = {  # by the name of the file
     "minimum_ratio": "How many directions bend up, are flat, and bend down. A bar is an interval that contains the "
     "truth, not a spread.",
     "taylor": "The loss along the directions of smallest and largest curvature. Inside the shaded radius the dashed "
-    "parabola, all that gradient and curvature know, predicts the change of the loss to within 20 %.",
+    "parabola, all that gradient and curvature know, is off by at most 20 % of its slope and bend terms together.",
 }
 
 
@@ -57,7 +56,7 @@ def page(answer: dict[str, Any], figures: Sequence[Path] = (), *, title: str = T
             bullets(meaning.next_steps),
             numbers(answer),
             *(image(path, CAPTIONS.get(path.stem, path.stem)) for path in figures),
-            sharpness_section(answer["sharpness"]),
+            sharpness_section(answer["sharpness"], bool(answer.get("rate_is_initial"))),
             bouncing_section(answer["bouncing"]),
             noise_section(answer.get("noise_scale"), answer.get("batch_size")),
             escape_section(answer),
@@ -82,7 +81,7 @@ def summary_lines(answer: dict[str, Any]) -> list[str]:
     lines = [
         f"{answer['verdict']}: {answer['why']}",
         f"loss {loss}, gradient norm {norm} (counts as 0 up to {threshold})",
-        f"curvature from lambda_min = {bounded(low)} to lambda_max = {bounded(high)}",
+        f"curvature from lambda_min = {with_bound(low)} to lambda_max = {with_bound(high)}",
     ]
     if ratio := answer["minimum_ratio"]:
         shares = ", ".join(f"{name} {percent(ratio[name])}" for name in ("positive", "zero", "negative"))
@@ -91,6 +90,10 @@ def summary_lines(answer: dict[str, Any]) -> list[str]:
         measured, predicted = (number(-float(step[name])) for name in ("measured", "predicted"))
         radius = number(float(step["radius"]))
         lines.append(f"a step of {radius} along lambda_min changes the loss by {measured}, predicted {predicted}")
+    if homework := answer["homework_2_2"]:
+        course, exact = homework["course"], homework["exact"]
+        index = f"{exact['positive']} +, {exact['negative']} -, {exact['zero']} zero"
+        lines.append(f"homework 2-2 says {course['verdict']!r}; the exact index is {index}")
     lines.append(
         f"{number(cost['products'])} Hessian-vector products, {number(float(cost['seconds']))} s, {cost['dtype']} on "
         f"{cost['device']}"

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
+from phoneme.wording import digits
+
 SIGNIFICANT = 3
 # Canvas and CanvasText are the reader's own colours, light or dark; figures keep their white paper. On a phone a
 # table's row wraps and a figure scrolls sideways, so that both stay large enough to read.
@@ -41,9 +43,7 @@ def number(value: object, significant: int = SIGNIFICANT) -> str:
     if isinstance(value, int):
         return f"{value:,}".replace("-", "−")
     if isinstance(value, float):
-        rounded = float(f"{value:.{significant}g}")
-        mantissa, e, exponent = f"{rounded:.{max(significant, 6)}g}".partition("e")
-        return mantissa.replace("-", "−") + (e + str(int(exponent)) if e else "")
+        return digits(value, significant)
     if isinstance(value, dict):
         return ", ".join(f"{key} {number(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):

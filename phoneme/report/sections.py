@@ -3,25 +3,10 @@
 from typing import Any
 
 from phoneme.report.markup import heading, number, paragraph, table
+from phoneme.wording import ends, percent, with_bound
 
 Rows = list[tuple[str, str, str]]
 EDGE = 0.1  # a sharpness within 10 % of the threshold is at it: full-batch training hovers there
-
-
-def bounded(extreme: dict[str, Any]) -> str:
-    """An eigenvalue with its error bound."""
-    bound = f" ± {number(float(extreme['bound']), 1)}" if extreme["bound"] else ""
-    return number(float(extreme["value"])) + bound
-
-
-def percent(share: dict[str, int | float]) -> str:
-    """A share as an interval, unless both ends are one number.
-
-    >>> percent({"low": 0.5, "high": 0.625}), percent({"low": 0.25, "high": 0.25})
-    ('50 to 62.5 %', '25 %')
-    """
-    low, high = (number(100.0 * share[end]) for end in ("low", "high"))
-    return f"{low} %" if share["low"] == share["high"] else f"{low} to {high} %"
 
 
 def certainty(answer: dict[str, Any]) -> str:
@@ -84,8 +69,8 @@ def _curvature(answer: dict[str, Any]) -> Rows:
     if abs(low["value"]) <= max(low["bound"], answer["flat_tolerance"]):
         bends = "is flat, as far as can be told"
     rows = [
-        ("λ_max", bounded(high), f"{steep}; {_between(high)}"),
-        ("λ_min", bounded(low), f"the smallest curvature: along its direction the loss {bends}; {_between(low)}"),
+        ("λ_max", with_bound(high), f"{steep}; {_between(high)}"),
+        ("λ_min", with_bound(low), f"the smallest curvature: along its direction the loss {bends}; {_between(low)}"),
     ]
     rows += [
         (f"directions with λ_{name}", number(end["multiplicity"]), "how many share this curvature")
@@ -101,9 +86,9 @@ def _curvature(answer: dict[str, Any]) -> Rows:
 
 
 def _between(extreme: dict[str, Any]) -> str:
-    low, high = (number(float(extreme[end]), 4) for end in ("lower", "upper"))
-    ends = f"between {low} and {high}" if low != high else "known to more than four digits"
-    return ends + (f", except with probability {number(float(extreme['failure']))}" if extreme["failure"] else "")
+    low, high = ends(extreme["lower"], extreme["upper"])
+    known = f"between {low} and {high}" if low != high else "known to more than eight digits"
+    return known + (f", except with probability {number(float(extreme['failure']))}" if extreme["failure"] else "")
 
 
 def _spectrum(answer: dict[str, Any]) -> Rows:
@@ -129,23 +114,23 @@ def _spectrum(answer: dict[str, Any]) -> Rows:
     return rows
 
 
-def sharpness_section(sharpness: dict[str, Any] | None) -> str:
-    """The largest curvature against what the optimizer can stand."""
+def sharpness_section(sharpness: dict[str, Any] | None, rate_is_initial: bool = False) -> str:
+    """The largest curvature against what the optimizer can stand; at its initial rate, if a schedule has ended at 0."""
     if not sharpness:
         return ""
     name, ratio = sharpness["optimizer"], float(sharpness["ratio"])
     if abs(ratio - 1) <= EDGE:
-        says = "at the edge of stability: the step is as large as this surface allows"
+        says = "at the threshold, the edge of stability: the step is as large as this surface allows"
     elif ratio > 1:
         says = (
-            "above it: with the optimizer's state as it is, steps along the steepest direction overshoot and grow. If "
-            "the loss jumps or stands still, a smaller rate helps"
+            "above the threshold: with the optimizer's state held as it is, steps along the steepest direction would "
+            "overshoot and grow. If the loss jumps or stands still, a smaller rate helps"
         )
     else:
-        says = "below it: the steepest direction is not what limits training"
+        says = "below the threshold: the steepest direction is not what limits training"
     surface = f"of the surface as {name} rescales it" if sharpness["preconditioned"] else "of the surface"
     rows = [
-        ("sharpness", bounded(sharpness), f"the largest curvature {surface}"),
+        ("sharpness", with_bound(sharpness), f"the largest curvature {surface}"),
         (
             "threshold",
             number(float(sharpness["threshold"])),
@@ -153,7 +138,9 @@ def sharpness_section(sharpness: dict[str, Any] | None) -> str:
         ),
         ("ratio", number(ratio), "sharpness over threshold: above 1, steps diverge on a bowl of this curvature"),
     ]
-    return heading("Sharpness and the optimizer") + paragraph(f"The sharpness is {says}.") + table(rows)
+    note = "The schedule has brought the learning rate to 0: this is said of the rate it began with. "
+    text = (note if rate_is_initial else "") + f"The sharpness is {says}."
+    return heading("Sharpness and the optimizer") + paragraph(text) + table(rows)
 
 
 def bouncing_section(bouncing: dict[str, Any] | None) -> str:

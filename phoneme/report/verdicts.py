@@ -20,9 +20,10 @@ MEANINGS = {
         "fit: one that is too large bounces between the walls of a valley, one that is too small hardly moves.",
         (
             "If the loss still falls, train on: nothing is wrong, and the question comes too early.",
-            "If it stands still and the learning rate is near or above the bound in the table below, the step is too "
-            "large: divide the rate by 3 to 10, let it decay, or warm up if the trouble is in the first epochs.",
-            "If the rate is far below the bound, it is too small: multiply it by 3 and look again.",
+            "If it stands still and the sharpness (below) is near or above the optimizer's threshold, or the updates "
+            "bounce, the step is too large: divide the rate by 3 to 10, let it decay, or warm up if the trouble is in "
+            "the first epochs.",
+            "If the sharpness is far below the threshold, the rate may be too small: multiply it by 3 and look again.",
             "If neither helps, one rate cannot serve all directions: an optimizer with a rate for each parameter "
             "(Adam, RMSProp), normalised features, or BatchNorm.",
             "A gradient that is small on all data and large on each batch is noise: larger batches or a smaller rate.",

@@ -34,6 +34,25 @@ def open_train(data: dict[str, Any]) -> FrameStore:
     return open_store(_corpus(data), "train", **_store_options(data))
 
 
+def check_fit(store: FrameStore, recipe: dict[str, Any]) -> None:
+    """Raise InputError if these frames are not what the network of a checkpoint's recipe was made for."""
+    if store.coeffs != recipe["coeffs"]:
+        raise InputError(
+            expected=f"{recipe['coeffs']} coefficients a frame, as the checkpoint has",
+            got=store.coeffs,
+            where="data.root",
+            hint="take features made like those of the training",
+        )
+    known = tuple(recipe["phones"]["phones"])
+    if store.phones.phones != known:
+        raise InputError(
+            expected=f"the {len(known)} classes of the checkpoint: {', '.join(known[:4])}, …",
+            got=f"{len(store.phones)}: {', '.join(store.phones.phones[:4])}, …",
+            where="data.root",
+            hint="take the corpus of the training; a phones.txt in the folder names its classes",
+        )
+
+
 def open_test(data: dict[str, Any]) -> FrameStore:
     """The test split of a data section. Raises InputError if the folder has none."""
     corpus = _corpus(data)

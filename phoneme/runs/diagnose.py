@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from copy import deepcopy
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,18 @@ from phoneme.checkpoint import model_of, read_checkpoint
 from phoneme.curvature import CriticalPoint, analyse
 from phoneme.curvature.homework22_files import Checkpoint, load_checkpoints
 from phoneme.curvature.objective import Objective
-from phoneme.curvature.sharpness import bouncing, sharpness
+from phoneme.curvature.settings import Settings
+from phoneme.curvature.steps import of_the_optimizer
 from phoneme.datamodule import PhonemeData
 from phoneme.errors import InputError
 from phoneme.gradients import LEAST_REPEATS, NoiseScale, noise_scale_of_batches
 from phoneme.losses import make_loss
 from phoneme.optim import make_optimizer
 from phoneme.report import summary_lines
-from phoneme.runs.data import open_train
+from phoneme.runs.data import check_fit, open_train
 from phoneme.runs.device import pick_device
 from phoneme.runs.surface import leave_critical_point
 from phoneme.splits import Split, split_ids
-from phoneme.store import FrameStore
 
 log = logging.getLogger(__name__)
 
@@ -39,39 +40,48 @@ PASSED_ON = (
 
 def run_diagnose(settings: dict[str, Any], folder: Path) -> list[CriticalPoint]:
     """Diagnose the network of a checkpoint, or each one in a file of homework 2-2; their files go to `folder`."""
-    options = {name: settings[name] for name in PASSED_ON} | {"dtype": _dtype(settings["dtype"]), "progress": True}
-    path = Path(settings["ckpt_path"]).expanduser()
+    options = {name: settings[name] for name in PASSED_ON} | {"dtype": _dtype(settings["dtype"])}
+    Settings(**{field.name: options[field.name] for field in fields(Settings) if field.name in options})
+    device, path = pick_device(settings["device"]), Path(settings["ckpt_path"]).expanduser()
     try:
         checkpoint = read_checkpoint(path)
     except InputError as error:
         return [
-            _homework_network(network, options, folder / f"network-{number}", f"{path.name}, network {number}")
+            _homework_network(network, device, options, folder / f"network-{number}", f"{path.name}, network {number}")
             for number, network in enumerate(_homework(path, error), start=1)
         ]
-    return [_trained_network(checkpoint, path, settings, options, folder)]
+    return [_trained_network(checkpoint, path, device, settings, options, folder)]
 
 
 def _trained_network(
-    checkpoint: dict[str, Any], path: Path, settings: dict[str, Any], options: dict[str, Any], folder: Path
+    checkpoint: dict[str, Any],
+    path: Path,
+    device: torch.device,
+    settings: dict[str, Any],
+    options: dict[str, Any],
+    folder: Path,
 ) -> CriticalPoint:
-    device, sizes = pick_device(settings["device"]), settings["probe"]
-    config = OmegaConf.to_container(OmegaConf.create(checkpoint["phoneme"]["config"]), resolve=False)
+    config, sizes = checkpoint["phoneme"]["config"], settings["probe"]
     model, loss = model_of(checkpoint, path).to(device), make_loss(**config["loss"])
     data = _data(checkpoint, settings["data"], model, device)
     rest = {"batch_size": sizes["batch_size"], "seed": settings["seed"]}
     batches = data.probe(data.split.train, sizes["frames"], **rest)
     second = data.probe(data.split.val, sizes["second"], **rest) if data.split.val else None
-    log.info(
-        "%s: update %d, %s of %s", path.name, checkpoint["global_step"], config["loss"]["name"], _what(batches, data)
-    )
-    answer = analyse(model, loss, batches, second=second, **options)
-    objective = Objective(model, loss, batches, options["parameters"])
-    answer = replace(answer, **_of_the_optimizer(checkpoint, config["optim"], model, objective))
-    about = f"{path.name}: {type(model).__name__} after {checkpoint['global_step']} updates, {_what(batches, data)}."
+    step, what = checkpoint["global_step"], _what(batches, data)
+    log.info("%s: update %d, %s of %s", path.name, step, config["loss"]["name"], what)
+    answer = analyse(model, loss, batches, second=second, progress=True, **options)
     noise = _noise_scale(model, loss, data, settings["seed"])
-    when = {"step": checkpoint["global_step"], "epoch": checkpoint["epoch"]}
-    size = config["data"]["batch_size"]
-    _leave(answer, model, folder, about, **when, batch_size=size, noise_scale=noise.to_dict() if noise else None)
+    objective = Objective(model, loss, batches, options["parameters"])
+    found, initial = _of_the_optimizer(checkpoint, config["optim"], model, objective)
+    extra = {
+        "step": step,
+        "batch_size": config["data"]["batch_size"],
+        "noise_scale": noise.to_dict() if noise else None,
+        "rate_is_initial": initial,
+    }
+    answer = replace(answer, **found)
+    about = f"{path.name}: {type(model).__name__} after {step} updates, {what}."
+    _leave(answer, model, folder, about, extra)
     return answer
 
 
@@ -97,7 +107,7 @@ def _data(
     """The frames the checkpoint was trained on, split as then; or those of another data section, split as it says."""
     own = OmegaConf.to_container(OmegaConf.create(checkpoint["phoneme"]["config"]["data"]), resolve=True)
     store = open_train(section or own)
-    _check_fit(store, checkpoint["phoneme"])
+    check_fit(store, checkpoint["phoneme"])
     if section is None:
         split = Split(**{side: tuple(ids) for side, ids in checkpoint["phoneme"]["split"].items()})
     else:
@@ -107,43 +117,33 @@ def _data(
     return data
 
 
-def _check_fit(store: FrameStore, recipe: dict[str, Any]) -> None:
-    for what, expected, got in (
-        ("coefficients a frame", recipe["coeffs"], store.coeffs),
-        ("classes", tuple(recipe["phones"]["phones"]), store.phones.phones),
-    ):
-        if got != expected:
-            raise InputError(
-                expected=f"{what} as the checkpoint has: {expected}",
-                got=got,
-                where="data.root",
-                hint="diagnose on data made like those of the training",
-            )
-
-
 def _of_the_optimizer(
     checkpoint: dict[str, Any], optim: dict[str, Any], model: nn.Module, objective: Objective
-) -> dict[str, Any]:
-    """The sharpness against the optimizer's threshold, and whether its next update, on the probe set, would bounce."""
-    optimizer = make_optimizer(model.parameters(), **optim)
+) -> tuple[dict[str, Any], bool]:
+    """Sharpness, and whether the optimizer's next update, on the probe set, would bounce; and whether for `optim.lr`.
+
+    A schedule that ends at 0 leaves no rate to speak of: then it is the one it began with.
+    """
+    if not checkpoint.get("optimizer_states"):
+        log.warning("no sharpness: the checkpoint has no optimizer's state")
+        return {}, False
+    copied = deepcopy(model)
+    optimizer = make_optimizer(copied.parameters(), **optim)
     optimizer.load_state_dict(checkpoint["optimizer_states"][0])
+    initial = not optimizer.param_groups[0]["lr"]
     for group in optimizer.param_groups:
-        if not group["lr"]:
-            log.info("the schedule has brought the learning rate to 0: the surface is held against optim.lr instead")
-            group["lr"] = optim["lr"]
-    try:
-        found = {"sharpness": sharpness(objective, optimizer)}
-    except InputError as error:
-        log.warning("no sharpness: %s", error)
-        return {}
-    own = dict(model.named_parameters())
+        group["lr"] = optim["lr"] if initial else group["lr"]
+    own = dict(copied.named_parameters())
     names, split = objective.selection.names, objective.selection.split
     for name, part in zip(names, split(objective.gradient()), strict=True):
         own[name].grad = part
+    surface = Objective(copied, objective.loss, [(b.inputs, b.targets) for b in objective.batches], list(names))
+    before = surface.point
+    state = deepcopy(optimizer.state_dict())
     optimizer.step()
-    after = objective.selection.flatten([own[name].detach() for name in names])
-    found["bouncing"] = bouncing(objective.to(torch.float64), objective.point.double(), after.double())
-    return found
+    after = surface.selection.flatten([own[name].detach() for name in names])
+    optimizer.load_state_dict(state)
+    return of_the_optimizer(surface, optimizer, before=before, after=after), initial
 
 
 def _homework(path: Path, error: InputError) -> list[Checkpoint]:
@@ -154,14 +154,18 @@ def _homework(path: Path, error: InputError) -> list[Checkpoint]:
         raise error from None
 
 
-def _homework_network(network: Checkpoint, options: dict[str, Any], folder: Path, about: str) -> CriticalPoint:
-    answer = analyse(network.model, nn.MSELoss(), [(network.inputs, network.targets)], **options)
-    _leave(answer, network.model, folder, f"{about}: six points of sin(5 pi x) / (5 pi x).")
+def _homework_network(
+    network: Checkpoint, device: torch.device, options: dict[str, Any], folder: Path, about: str
+) -> CriticalPoint:
+    model = network.model.to(device)
+    answer = analyse(model, nn.MSELoss(), [(network.inputs, network.targets)], **options)
+    _leave(answer, model, folder, f"{about}: six points of sin(5 pi x) / (5 pi x).", {})
     return answer
 
 
-def _leave(answer: CriticalPoint, model: nn.Module, folder: Path, about: str, **extra: Any) -> None:
+def _leave(answer: CriticalPoint, model: nn.Module, folder: Path, about: str, extra: dict[str, Any]) -> None:
     leave_critical_point(answer, model, folder, about=about, extra=extra)
+    log.info("%s", about)
     for line in summary_lines(answer.to_dict()):
         log.info("%s", line)
     log.info("page: %s", folder / "index.html")

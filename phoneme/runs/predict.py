@@ -7,9 +7,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from phoneme.checkpoint import model_of, read_checkpoint
-from phoneme.errors import InputError
 from phoneme.evaluation import predict
-from phoneme.runs.data import open_test
+from phoneme.runs.data import check_fit, open_test
 from phoneme.runs.device import pick_device
 from phoneme.submission import check_sample, write_submission
 
@@ -24,22 +23,7 @@ def run_predict(settings: dict[str, Any], folder: Path) -> Path:
         OmegaConf.create(checkpoint["phoneme"]["config"]["data"]), resolve=True
     )
     store = open_test(section)
-    coeffs = checkpoint["phoneme"]["coeffs"]
-    if store.coeffs != coeffs:
-        raise InputError(
-            expected=f"{coeffs} coefficients a frame, as the checkpoint has",
-            got=store.coeffs,
-            where="data.root",
-            hint="predict on features made like those of the training",
-        )
-    known = tuple(checkpoint["phoneme"]["phones"]["phones"])
-    if store.phones.phones != known:
-        raise InputError(
-            expected=f"the {len(known)} classes of the checkpoint: {', '.join(known[:4])}, …",
-            got=f"{len(store.phones)}: {', '.join(store.phones.phones[:4])}, …",
-            where="data.root",
-            hint="predict on the corpus of the training; a phones.txt in the folder names its classes",
-        )
+    check_fit(store, checkpoint["phoneme"])
     sample = section["sample_submission"]
     if sample:
         check_sample(sample, store.n_frames)

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from phoneme.curvature import CriticalPoint
 from phoneme.curvature.parameters import select
-from phoneme.files import write_json
+from phoneme.files import write_json, write_tensors
 from phoneme.plots import plot_critical_point, save
 from phoneme.report import write_page
 
@@ -27,9 +26,7 @@ def leave_critical_point(
         end: dict(zip(selection.names, selection.split(vector.float().cpu()), strict=True))
         for end, vector in answer.directions.items()
     }
-    partial = folder / ".directions.pt"
-    torch.save(directions, partial)
-    partial.replace(folder / "directions.pt")
+    write_tensors(folder / "directions.pt", directions)
     figures = draw(content, folder)
     write_page(folder / "index.html", content, figures, about=about)
     return figures

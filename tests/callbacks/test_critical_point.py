@@ -1,5 +1,6 @@
 """The monitor: when it looks, what it leaves, that it changes nothing, and that its escape is a gain."""
 
+import csv
 import json
 
 import pytest
@@ -43,7 +44,7 @@ def test_with_every_callback_on_the_weights_are_bitwise_the_same(tmp_path):
 def test_what_it_leaves_in_the_run_directory(tmp_path):
     train_in(tmp_path, *MONITOR, "callbacks.critical_point.every_n_epochs=1")
     found, last = looks(tmp_path), json.loads((tmp_path / "critical_point.json").read_text())
-    assert [look["reason"] for look in found] == ["every 1 epochs", "the training has ended"]
+    assert [look["reason"] for look in found] == ["every 1 epochs", "every 1 epochs; the training has ended"]
     assert last == found[-1] and last["step"] > found[0]["step"] > 0
     assert last["verdict"] == "not_critical" and last["data"]["targets"] == 64
     assert last["lambda_max"]["value"] > 0 > last["lambda_min"]["value"]
@@ -53,7 +54,7 @@ def test_what_it_leaves_in_the_run_directory(tmp_path):
     assert {"extremes.png", "taylor.png", "surface_over_training.png"} <= figures
     assert "not a critical point" in (tmp_path / "index.html").read_text().lower()
     logged = [row for row in metrics(tmp_path) if "critical_point/lambda_max" in row]
-    assert [int(row["step"]) for row in logged] == [look["step"] for look in found]
+    assert [int(row["step"]) + 1 for row in logged] == [look["step"] for look in found]  # Lightning counts from 0
     assert float(logged[-1]["critical_point/lambda_max"]) == pytest.approx(last["lambda_max"]["value"])
 
 
@@ -69,7 +70,43 @@ def test_it_looks_once_on_each_plateau(tmp_path):
         "callbacks.critical_point.at_end=false",
     )
     assert [look["reason"] for look in looks(tmp_path)] == ["the training loss has stood still for 2 epochs"]
-    assert looks(tmp_path)[0]["epoch"] == 2
+    assert looks(tmp_path)[0]["step"] == 3 * 63  # the first epoch's loss cannot stand still
+
+
+def test_every_n_updates_means_the_last_of_an_epoch_too(tmp_path):
+    train_in(tmp_path, *MONITOR, "callbacks.critical_point.every_n_steps=63", "callbacks.critical_point.at_end=false")
+    assert [look["step"] for look in looks(tmp_path)] == [63, 126]
+
+
+def test_a_training_that_stops_within_an_epoch_knows_its_last_update(tmp_path):
+    train_in(tmp_path, *MONITOR, "trainer.max_steps=80", "callbacks.gradient_logger.every_n_steps=1")
+    (look,) = looks(tmp_path)
+    assert look["step"] == 80
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    ratios = {row["step"]: row["updates/ratio/total"] for row in rows if row["updates/ratio/total"]}
+    weights_now = torch.cat([w.flatten() for name, w in weights(tmp_path).items() if name.endswith(("weight", "bias"))])
+    length = float(ratios["79"]) * weights_now.double().norm().item()
+    assert look["bouncing"]["distance"] == pytest.approx(length, rel=0.02)
+
+
+def test_a_resumed_training_keeps_its_plateau_and_its_timeline(tmp_path):
+    still = (*MONITOR, "optim.lr=1e-9", "callbacks.early_stopping=null", "callbacks.critical_point.plateau_epochs=2")
+    train_in(tmp_path / "a", *still, "trainer.max_epochs=2", "callbacks.critical_point.every_n_epochs=1")
+    train_in(
+        tmp_path / "b", *still, "trainer.max_epochs=3", f"ckpt_path={tmp_path / 'a' / 'checkpoints' / 'last.ckpt'}"
+    )
+    (look,) = looks(tmp_path / "b")
+    assert "stood still for 2 epochs" in look["reason"] and look["step"] == 3 * 63
+    saved = torch.load(tmp_path / "b" / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
+    assert [row["step"] for row in saved["CriticalPointMonitor"]["timeline"]] == [63, 126, 189]
+
+
+def test_a_look_that_fails_is_a_warning(tmp_path, caplog):
+    """The whole spectrum of a network that is too large for memory."""
+    summary = train_in(tmp_path, *MONITOR, "callbacks.critical_point.spectrum=exact", "model.width=400")
+    assert "could not be looked at" in caplog.text and "free memory" in caplog.text
+    assert summary["epochs"] == 2 and not looks(tmp_path)
 
 
 class Still(LightningModule):
@@ -156,6 +193,9 @@ def test_without_escape_it_stays(tmp_path, data):
         ({"every_n_epochs": 0}, "every_n_epochs"),
         ({"every_n_steps": -1}, "every_n_steps"),
         ({"escape": True, "plateau_epochs": None}, "escape"),
+        ({"plateau_share": 5.0}, "plateau_share"),
+        ({"spectrum": "exakt"}, "did you mean exact"),
+        ({"tolerance": 0.0}, "tolerance"),
     ],
 )
 def test_schedules_that_make_no_sense_are_refused(options, match, tmp_path):

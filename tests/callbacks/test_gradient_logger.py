@@ -199,9 +199,15 @@ def test_tensorboard_gets_histograms(tmp_path):
     assert [e.value for e in events.Scalars("updates/cosine")] == [0.5]
 
 
-def test_a_training_without_a_logger_is_told(tmp_path, caplog):
+def test_without_a_logger_there_is_still_the_picture(tmp_path):
     train_in(tmp_path, *SHORT, "logger=none", EVERY % 2)
-    assert "there is no logger: what GradientLogger finds" in caplog.text
+    assert (tmp_path / "figures" / "gradients.png").exists()
+
+
+def test_a_training_that_is_too_short_is_told(tmp_path, caplog):
+    train_in(tmp_path, *SHORT, EVERY % 50)
+    assert "fewer than 50 updates" in caplog.text
+    assert not (tmp_path / "figures" / "gradients.png").exists()
 
 
 @pytest.mark.parametrize("arguments", [{"every_n_steps": 0}, {"every_n_steps": True}, {"probe_rows": -1}])

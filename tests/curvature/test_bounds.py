@@ -26,7 +26,8 @@ def test_the_bound_is_reached_by_the_measure_that_has_all_it_may_at_one_point():
     """A measure on m + 1 points is determined by its 2 m moments: the last point is exactly the bound."""
     points = torch.tensor([-1.0, 0.3, 0.5, 2.0], dtype=torch.float64)
     weights = torch.tensor([0.3, 0.3, 0.399, 0.001], dtype=torch.float64)
-    q = torch.linalg.qr(torch.cat([weights.sqrt()[:, None], torch.randn(4, 3, dtype=torch.float64)], dim=1)).Q
+    krylov = torch.stack([points**power * weights.sqrt() for power in range(4)], dim=1)
+    q = torch.linalg.qr(krylov).Q
     alphas, betas = jacobi(q.T @ torch.diag(points) @ q, start=1, steps=3, floor=1e-300)
     assert furthest(alphas, betas, 0.001) == pytest.approx(2.0, rel=1e-12)
     assert furthest(alphas, betas, 0.002) < 2.0 < furthest(alphas, betas, 0.0005)

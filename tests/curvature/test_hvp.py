@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from phoneme.curvature import hvp
-from phoneme.curvature.batchnorm import WrittenOut
 from phoneme.curvature.hvp import GaussNewtonProducts, HessianProducts
 from phoneme.curvature.inertia import dense
 from phoneme.curvature.objective import Objective
+from phoneme.curvature.written_out import WrittenOut
 from phoneme.errors import InputError
 from phoneme.losses import cross_entropy, mse_on_softmax
 from tests.curvature.surfaces import brute_force, network, ragged_batches, relative_error
@@ -187,7 +187,7 @@ def test_graphs_that_are_let_go_free_their_memory():
 
 def test_where_the_system_does_not_tell_its_memory(monkeypatch):
     monkeypatch.delattr(hvp.os, "sysconf")
-    assert hvp._free_bytes(torch.device("cpu")) == hvp.UNKNOWN_MEMORY
+    assert hvp.free_bytes(torch.device("cpu")) == hvp.UNKNOWN_MEMORY
 
 
 def test_gauss_newton_refuses_several_outputs():

@@ -79,6 +79,22 @@ def test_bounds_hold_in_random_problems(failure, seeds, caplog):
         assert missed > 0  # the test has power: the stated probability is used
 
 
+@pytest.mark.parametrize("power", [1, 2, 3])
+@pytest.mark.parametrize(("block", "products"), [(1, 100), (1, 240), (4, 240)])
+def test_dense_spectra_stay_inside_after_many_products(power, block, products):
+    """Eigenvalues without gaps: the end converges late, long after a recomputed recurrence has lost its digits."""
+    truth = torch.linspace(0, 1, 2500, dtype=torch.float64) ** power
+    for seed in range(2):
+        found = lanczos(Dense(torch.diag(truth)), max_products=products, block=block, tolerance=1e-12, seed=seed)
+        assert found.smallest.lower <= 0.0 <= found.smallest.upper
+        assert found.largest.lower <= 1.0 <= found.largest.upper
+
+
+def test_a_zero_matrix_is_known_at_once():
+    found = lanczos(Dense(torch.zeros(500, 500, dtype=torch.float64)), decided=lambda *ends: False)
+    assert found.products < 10 and (found.smallest.lower, found.largest.upper) == (0.0, 0.0)
+
+
 def test_an_unlucky_start_is_inside_the_interval():
     """The extreme is a speck that ten steps do not see, and is not excluded."""
     truth = torch.cat([torch.linspace(-1, 1, 2000, dtype=torch.float64), torch.tensor([1.1])])

@@ -10,9 +10,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import phoneme
+from phoneme.checkpoint import read_checkpoint
 from phoneme.config import CONF, REPOSITORY, register_schemas
 from phoneme.errors import InputError
-from phoneme.runs.diagnose import run_diagnose
+from phoneme.losses import make_loss
+from phoneme.runs.diagnose import _data, _noise_scale, run_diagnose
 from tests.helpers import command, train_in
 
 CHEAP = ("probe.frames=64", "probe.second=64", "spectrum=extremes", "tolerance=1e-2")
@@ -93,7 +95,7 @@ def test_the_course_s_checkpoints_are_answered_beside_the_truth(tmp_path):
     [
         (("ckpt_path=nowhere.ckpt",), "a checkpoint file, got no such file"),
         (("ckpt_path={trained}", "spectrum=exakt"), "did you mean exact"),
-        (("ckpt_path={trained}", "probe.frames=0"), "probe.frames"),
+        (("ckpt_path={trained}", "probe.frames=0"), "frames of the probe set"),
         (("ckpt_path={trained}", "parameters=[outptu.*]"), "outptu"),
         (("ckpt_path={trained}", "dtype=float16"), "float32, float64 or null"),
         (("ckpt_path={trained}", "batchnorm=off"), "eval or train"),
@@ -104,6 +106,25 @@ def test_what_is_wrong_is_refused_before_anything_is_written(overrides, says, tr
     with pytest.raises(InputError, match=re.escape(says)):
         diagnose_here(tmp_path, *(override.format(trained=trained) for override in overrides))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_noise_scale_is_that_of_the_network_as_it_is(trained, tmp_path):
+    (answer,) = diagnose_here(tmp_path, f"ckpt_path={trained}", *CHEAP)
+    checkpoint = read_checkpoint(trained)
+    model = phoneme.load(trained)
+    data = _data(checkpoint, None, model, torch.device("cpu"))
+    loss = make_loss(**checkpoint["phoneme"]["config"]["loss"])
+    assert answer["noise_scale"] == _noise_scale(model, loss, data, 0).to_dict()
+    assert answer["rate_is_initial"] is True
+
+
+def test_a_checkpoint_without_the_optimizer_s_state_is_diagnosed_without_it(trained, tmp_path, caplog):
+    content = torch.load(trained, weights_only=True)
+    del content["optimizer_states"]
+    torch.save(content, tmp_path / "bare.ckpt")
+    (answer,) = diagnose_here(tmp_path / "out", f"ckpt_path={tmp_path / 'bare.ckpt'}", *CHEAP)
+    assert answer["sharpness"] is None and answer["bouncing"] is None
+    assert "no optimizer's state" in caplog.text
 
 
 def test_a_damaged_checkpoint_is_refused(trained, tmp_path):

@@ -1,8 +1,9 @@
-"""Batch normalisation by stored statistics, written out so that its second derivatives are cheap."""
+"""Normalisations written out, so that their second derivatives are cheap, or right."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -13,6 +14,8 @@ class WrittenOut(TorchFunctionMode):
 
     The same function to rounding. PyTorch's kernel is one node of the graph, whose second derivative does the work of
     the training mode as well: a Hessian-vector product of a batch-norm network takes 5 to 30 % longer with it.
+
+    Weight normalisation is v g / |v|: the second derivative of PyTorch's own kernel is wrong (2.11: not symmetric).
     """
 
     def __torch_function__(
@@ -20,6 +23,8 @@ class WrittenOut(TorchFunctionMode):
     ) -> Any:
         if func is F.batch_norm:
             return _batch_norm(*args, **(kwargs or {}))
+        if func is torch._weight_norm:
+            return _weight_norm(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
@@ -40,3 +45,7 @@ def _batch_norm(
     scale = scale if weight is None else scale * weight
     centred = (input - running_mean.view(shape)) * scale.view(shape)
     return centred if bias is None else centred + bias.view(shape)
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    return v * (g / torch.norm_except_dim(v, 2, dim))
