@@ -73,7 +73,8 @@ def analyse(
       "exact", all signs from the dense Hessian, to about 10,000 parameters; "auto": "exact" up to 2,048 parameters,
       else "probes".
     - `second`: other batches, on which an escape has to hold as well.
-    - `gradient_tolerance`: the gradient norm that counts as 0, instead of a thousandth of sqrt(2 max|lambda| |loss|).
+    - `gradient_tolerance`: the gradient norm that counts as 0, instead of a thousandth of sqrt(2 kappa |loss|), kappa
+      the curvature that the gradient meets.
     - `max_products`: of the search for the two ends; by default 1000, or 300 from 100,000 parameters on.
     - `failure`: the probability that an interval misses what it is for.
 

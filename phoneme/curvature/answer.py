@@ -25,7 +25,7 @@ class CriticalPoint:
     why: str
     loss: float
     gradient_norm: float
-    gradient_norm_relative: float | None  # over sqrt(2 max|lambda| |loss|); None where that is 0 and the norm is not
+    gradient_norm_relative: float | None  # over sqrt(2 kappa |loss|); None where that is 0 and the norm is not
     gradient_threshold: float
     lambda_min: Extreme
     lambda_max: Extreme

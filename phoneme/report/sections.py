@@ -52,7 +52,7 @@ def _slope(answer: dict[str, Any]) -> Rows:
         ),
     ]
     if answer["gradient_norm_relative"] is not None:
-        says = "over √(2 · largest |λ| · loss), the largest gradient that a loss of this size and curvature can have"
+        says = "over √(2 · κ · loss), κ the curvature along it (at most the largest |λ|): 1 promises the whole loss"
         rows.append(("relative gradient norm", number(float(answer["gradient_norm_relative"])), says))
     return rows
 
