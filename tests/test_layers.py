@@ -9,7 +9,7 @@ ROOT = Path(phoneme.__file__).parent
 
 LAYERS = [
     {"errors"},
-    {"build", "files", "phones"},
+    {"build", "files", "phones", "model_settings"},
     {"config", "features", "corpora"},
     {"cache"},
     {"store", "splits"},

@@ -70,7 +70,7 @@ def _trained_network(
     about = f"{path.name}: {type(model).__name__} after {checkpoint['global_step']} updates, {_what(batches, data)}."
     noise = _noise_scale(model, loss, data, settings["seed"])
     when = {"step": checkpoint["global_step"], "epoch": checkpoint["epoch"]}
-    size = config["data"]["batch_size"]
+    size = config["data"]["batch_size" if model.unit == "frame" else "batch_frames"]
     _leave(answer, model, folder, about, **when, batch_size=size, noise_scale=noise.to_dict() if noise else None)
     return answer
 
