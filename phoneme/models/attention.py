@@ -32,6 +32,10 @@ def rotate(heads: Float[Tensor, "batch head frame size"]) -> Float[Tensor, "batc
     return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
 
 
+# Compiled on a CPU for batches of changing length it fails: PyTorch 2.11 takes the first batch's strides for the next.
+attend = torch.compiler.disable(F.scaled_dot_product_attention)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with rotary positions over the frames of the mask.
 
@@ -53,7 +57,7 @@ class Attention(nn.Module):
         batch, length, width = frames.shape
         projected = self.queries_keys_values(self.norm(frames)).view(batch, length, 3, self.heads, -1)
         queries, keys, values = projected.permute(2, 0, 3, 1, 4)  # each [batch, head, frame, size]
-        attended = F.scaled_dot_product_attention(
+        attended = attend(
             rotate(queries),
             rotate(keys),
             values,
