@@ -60,7 +60,7 @@ class Batches(ABC):
             raise InputError(
                 expected=f"{state['batches']} batches an epoch, as in the checkpoint (made in mid-epoch)",
                 got=len(self),
-                where="data.batch_size, trainer.devices",
+                where="data.batch_size or data.batch_frames, trainer.devices",
                 hint="set them as they were, or continue from the end of an epoch",
             )
 
@@ -122,6 +122,10 @@ class UtteranceBatches(Batches):
 
     With `seed`, lengths are jittered by up to `jitter` before sorting, so that the company of an utterance changes
     from epoch to epoch, and the batches come in random order. Every utterance is in one batch of one process.
+
+    Every epoch has the same number of batches, as the trainer and the schedule count on: what is drawn is the order of
+    the utterances, and it is cut at the same places. Where these are follows from the sorted lengths, with room for the
+    jitter: after it, the n-th utterance is at most `1 + jitter` times as long as the n-th without it.
     """
 
     def __init__(
@@ -143,42 +147,47 @@ class UtteranceBatches(Batches):
                 where="trainer.devices",
                 hint="use fewer processes or more data",
             )
-        self.rows, self.lengths, self.batch_frames, self.jitter = rows, lengths, batch_frames, jitter
+        if batch_frames < 1:
+            raise InputError(
+                expected="at least 1 frame a batch",
+                got=batch_frames,
+                where="data.batch_frames or batch_size",
+                hint="16000 are about 25 utterances of the homework",
+            )
+        self.rows, self.lengths = rows, lengths
+        self.jitter = 0.0 if seed is None else jitter
+        self.sizes = self._share(self._pack(batch_frames / (1 + self.jitter)))
 
     def __len__(self) -> int:
-        return len(self.plan())
+        return len(self.sizes) // self.world
 
     def plan(self) -> Sequence[Tensor]:
-        keys = self.lengths.double()
+        keys, order = self.lengths.double(), range(len(self))
         if self.seed is not None:
             generator = self.generator()
             keys = keys * (1 + self.jitter * torch.rand(len(keys), generator=generator, dtype=torch.float64))
-        batches = self._share(self._pack(torch.argsort(keys, stable=True)))
-        if self.seed is not None:
-            order = torch.randperm(len(batches) // self.world, generator=generator).tolist()
-        else:
-            order = range(len(batches) // self.world)
+            order = torch.randperm(len(self), generator=generator).tolist()
+        batches = self.rows[torch.argsort(keys, stable=True)].split(self.sizes)
         return [batches[i * self.world + self.rank] for i in order]
 
-    def _pack(self, order: Int64[Tensor, "utterance"]) -> list[Tensor]:
-        """Fill batches in `order` until the next utterance would take one over `batch_frames` padded frames."""
-        batches, current, longest = [], [], 0
-        for position, length in zip(order.tolist(), self.lengths[order].tolist(), strict=True):
-            longest = max(longest, length)
-            if current and longest * (len(current) + 1) > self.batch_frames:
-                batches.append(self.rows[current])
-                current, longest = [], length
-            current.append(position)
-        return [*batches, self.rows[current]]
+    def _pack(self, room: float) -> list[int]:
+        """Utterances a batch: from the shortest on, until the next would take it over `room` padded frames."""
+        sizes = [0]
+        for length in self.lengths.sort().values.tolist():  # the newest is the longest
+            if sizes[-1] and length * (sizes[-1] + 1) > room:
+                sizes.append(0)
+            sizes[-1] += 1
+        return sizes
 
-    def _share(self, batches: list[Tensor]) -> list[Tensor]:
+    def _share(self, sizes: list[int]) -> list[int]:
         """Make the number of batches divide by the processes: halve the fullest, or join where all are single."""
-        target = -(-len(batches) // self.world) * self.world
+        target = -(-len(sizes) // self.world) * self.world
         if target <= len(self.rows):
-            while len(batches) < target:
-                fullest = max(range(len(batches)), key=lambda i: len(batches[i]))
-                batches[fullest : fullest + 1] = batches[fullest].tensor_split(2)
+            while len(sizes) < target:
+                fullest = max(range(len(sizes)), key=sizes.__getitem__)
+                half = sizes[fullest] // 2
+                sizes[fullest : fullest + 1] = [sizes[fullest] - half, half]
         else:
-            while len(batches) % self.world:
-                batches[:2] = [torch.cat(batches[:2])]
-        return batches
+            while len(sizes) % self.world:
+                sizes[:2] = [sum(sizes[:2])]
+        return sizes

@@ -13,6 +13,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from phoneme.build import did_you_mean
 from phoneme.errors import InputError
+from phoneme.model_settings import ConformerConfig, LinearConfig, MlpConfig, RecurrentConfig, TcnConfig
 
 PACKAGE = Path(__file__).resolve().parent
 REPOSITORY = PACKAGE.parent
@@ -51,6 +52,7 @@ class DataConfig:
     device: str = MISSING
     batch_size: int = MISSING
     eval_batch_size: int = MISSING
+    batch_frames: int = MISSING
     sample_submission: str | None = MISSING
     split: SplitConfig = field(default_factory=SplitConfig)
 
@@ -63,28 +65,6 @@ class LibriphoneConfig(DataConfig):
 @dataclass
 class Timit11Config(DataConfig):
     pass
-
-
-# -- models ------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class LinearConfig:
-    _target_: str = "phoneme.models.Linear"
-    context: int = MISSING
-
-
-@dataclass
-class MlpConfig:
-    _target_: str = "phoneme.models.Mlp"
-    context: int = MISSING
-    depth: int = MISSING
-    width: int | None = None
-    parameters: int | None = None
-    norm: str = MISSING
-    activation: str = MISSING
-    dropout: float = MISSING
-    residual: bool = MISSING
 
 
 # -- losses, optimisers, schedules -------------------------------------------------------------------------
@@ -243,6 +223,9 @@ SCHEMAS = {
     ("data", "timit11"): Timit11Config,
     ("model", "linear"): LinearConfig,
     ("model", "mlp"): MlpConfig,
+    ("model", "recurrent"): RecurrentConfig,
+    ("model", "tcn"): TcnConfig,
+    ("model", "conformer"): ConformerConfig,
     ("loss", "cross_entropy"): CrossEntropyConfig,
     ("loss", "mse"): MseConfig,
     ("optim", "sgd"): SgdConfig,

@@ -64,7 +64,7 @@ def predict(
             answers[index] = model(windows.to(device)).argmax(-1).to("cpu", torch.uint8)
         return answers
     lengths = store.offsets.diff().cpu()
-    for rows in _progress(UtteranceBatches(torch.arange(len(store)), lengths, batch_frames=4 * batch_size)):
+    for rows in _progress(UtteranceBatches(torch.arange(len(store)), lengths, batch_frames=batch_size)):
         longest = int(lengths[rows].max())
         features, index, n, mask = gather_utterances(store.frames, store.offsets, rows.to(store.frames.device), longest)
         classes = model(features.to(device), n.to(device)).argmax(-1).to("cpu", torch.uint8)

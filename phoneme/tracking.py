@@ -68,6 +68,8 @@ def quieten_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # our batches are already the same ones each epoch then
     warnings.filterwarnings("ignore", message="You requested to overfit but enabled .* dataloader shuffling")
+    # we count updates through the epochs, so an epoch shorter than log_every_n_steps loses nothing
+    warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
     warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
 

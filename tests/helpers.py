@@ -26,6 +26,13 @@ TINY = (
     "trainer.log_every_n_steps=10",
 )
 
+TINY_SEQUENCE = (
+    "model.width=16",
+    "model.depth=1",
+    "data.batch_frames=2000",
+    *(setting for setting in TINY if not setting.startswith("model.")),
+)
+
 
 def settings_of(folder: Path, *overrides: str, tiny: bool = True) -> dict[str, dict[str, Any]]:
     """`settings` and `portable` for `phoneme.runs.train.train`, as the command line composes them."""

@@ -49,6 +49,20 @@ def test_buckets_waste_little_padding():
     assert sum(sizes) / padded > 0.9
 
 
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 60), min_size=4, max_size=40), st.integers(1, 4), st.integers(0, 5))
+def test_every_epoch_has_the_same_number_of_utterance_batches_and_no_fuller_ones(sizes, world, seed):
+    """The trainer counts them once: a batch more would be left out."""
+    loader = utterance_batches(sizes, seed=seed, world=world)
+    expected = len(loader)
+    for epoch in range(4):
+        loader.set_epoch(epoch)
+        batches = list(loader)
+        assert len(batches) == len(loader) == expected
+        if world == 1:
+            assert all(len(b) == 1 or max(sizes[u] for u in b.tolist()) * len(b) <= 40 for b in batches)
+
+
 def test_order_depends_on_the_epoch_and_on_the_seed_only():
     def order(seed: int, epoch: int) -> torch.Tensor:
         loader = FrameBatches(torch.arange(50), 8, seed=seed)
@@ -111,3 +125,5 @@ def test_too_few_frames_for_the_processes():
 def test_batch_size_must_be_positive():
     with pytest.raises(InputError, match=r"at least 1 frame a batch, got 0[\s\S]*data.batch_size"):
         FrameBatches(torch.arange(9), 0)
+    with pytest.raises(InputError, match=r"at least 1 frame a batch, got 0[\s\S]*data.batch_frames"):
+        UtteranceBatches(torch.arange(2), torch.tensor([3, 4]), 0)

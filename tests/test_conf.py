@@ -3,15 +3,18 @@
 import pytest
 
 from phoneme.config import CONF
-from tests.helpers import train_in
+from tests.helpers import TINY_SEQUENCE, train_in
 
 GROUPS = ("model", "loss", "optim", "schedule", "callbacks", "logger", "trainer", "experiment")
+UTTERANCES = ("model=gru", "model=lstm", "model=tcn", "model=conformer")
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
 
 @pytest.mark.parametrize("choice", [c for c in CHOICES if not c.startswith("experiment=") and c != "logger=wandb"])
 def test_every_choice_trains_a_batch(choice, tmp_path):
-    summary = train_in(tmp_path, choice, "trainer.fast_dev_run=true", tiny=choice != "model=linear")
+    sizes = TINY_SEQUENCE if choice in UTTERANCES else ()
+    tiny = choice not in ("model=linear", *UTTERANCES)
+    summary = train_in(tmp_path, choice, *sizes, "trainer.fast_dev_run=true", tiny=tiny)
     assert summary["epochs"] == 1
 
 

@@ -1,20 +1,34 @@
-"""Networks from a window of frames to the logits of its centre: one file a family.
+"""Networks from frames to logits: one file a family.
 
-A model has `context` (frames it sees, odd), `unit` ("frame") and `forward(windows) -> logits`.
+A model says by `unit` what it is given. "frame": windows around single frames, `forward(windows) -> logits` of their
+centres, with `context`, the frames of a window (odd). "utterance": whole utterances, zero-padded,
+`forward(inputs, lengths) -> logits` of all their frames.
 """
 
+from phoneme.models.attention import Conformer
+from phoneme.models.conv import Tcn
 from phoneme.models.frame import FrameModel
 from phoneme.models.linear import Linear
 from phoneme.models.mlp import ACTIVATIONS, Mlp
-from phoneme.models.norm import NORMS, make_linear, make_norm
+from phoneme.models.norm import FRAME_NORMS, NORMS, FrameNorm, MaskedBatchNorm, make_linear, make_norm
+from phoneme.models.recurrent import CELLS, Recurrent
+from phoneme.models.sequence import SequenceModel
 from phoneme.models.width import count_parameters, mlp_parameters, mlp_width_for
 
 __all__ = [
     "ACTIVATIONS",
+    "CELLS",
+    "FRAME_NORMS",
     "NORMS",
+    "Conformer",
     "FrameModel",
+    "FrameNorm",
     "Linear",
+    "MaskedBatchNorm",
     "Mlp",
+    "Recurrent",
+    "SequenceModel",
+    "Tcn",
     "count_parameters",
     "make_linear",
     "make_norm",

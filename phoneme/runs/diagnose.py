@@ -75,7 +75,7 @@ def _trained_network(
     found, initial = _of_the_optimizer(checkpoint, config["optim"], model, objective)
     extra = {
         "step": step,
-        "batch_size": config["data"]["batch_size"],
+        "batch_size": config["data"]["batch_size" if model.unit == "frame" else "batch_frames"],
         "noise_scale": noise.to_dict() if noise else None,
         "rate_is_initial": initial,
     }

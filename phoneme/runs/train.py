@@ -158,6 +158,7 @@ def _data(settings: dict[str, Any], stores: Stores, split: Split, model: nn.Modu
         context=getattr(model, "context", 1),
         batch_size=section["batch_size"],
         eval_batch_size=section["eval_batch_size"],
+        batch_frames=section["batch_frames"],
         device=section["device"],
         seed=settings["seed"],
     )

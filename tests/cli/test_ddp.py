@@ -16,7 +16,7 @@ from phoneme.callbacks import Checkpoint
 from phoneme.checkpoint import read_checkpoint
 from phoneme.config import shipped
 from phoneme.errors import InputError
-from tests.helpers import TINY, command, environment, metrics, train_in
+from tests.helpers import TINY, TINY_SEQUENCE, command, environment, metrics, train_in
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -244,3 +244,28 @@ def test_refused_in_a_multirun(tmp_path):
         assert f"error in job {job}: expected one process a job in a multirun, got 2 processes" in done.stderr
     assert "where: trainer.devices" in done.stderr and "in process 1" not in done.stderr
     assert not list(tmp_path.glob("multirun/*/*/*/checkpoints"))
+
+
+def test_whole_utterances(tmp_path):
+    """Each utterance in one process, as many batches in both, and statistics of batch norm that both end with."""
+    done = run(
+        BIN / "phoneme-train",
+        "model=tcn",
+        *TINY_SEQUENCE,
+        "trainer.devices=2",
+        "trainer.strategy=ddp",
+        f"+callbacks.seen={{_target_: tests.cli.test_ddp.Seen, folder: {tmp_path}}}",
+        "hydra.run.dir=run",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    check_terminal(done.stderr)
+    seen = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    ids = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["phoneme"]["split"]["train"]
+    for epoch in (0, 1):
+        rows = torch.cat([process["frames"][epoch] for process in seen])
+        assert len(rows.unique()) == len(rows) == len(ids)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert sum(int(process["sums"][1][2]) for process in seen) == summary["train_frames"]
+    logged = [float(row["val/accuracy"]) for row in metrics(tmp_path / "run") if "val/accuracy" in row]
+    assert summary["epochs"] == 2 and summary["val_accuracy"] == pytest.approx(max(logged), abs=1e-6)

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from phoneme.losses import IGNORE
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 CONTEXT = 11
@@ -35,3 +38,17 @@ def overfit(real_windows):
             return (model(windows).argmax(dim=1) == labels).float().mean().item()
 
     return train
+
+
+@pytest.fixture(scope="session")
+def real_utterances():
+    """The four shortest utterances of the bundled sample, padded: features [4, frame, 39], lengths, labels."""
+    rows = [line.split() for line in (SAMPLE / "train_labels.txt").read_text().splitlines()]
+    rows = sorted(rows, key=len)[:4]
+    frames = [torch.load(SAMPLE / "feat" / "train" / f"{name}.pt", weights_only=True) for name, *_ in rows]
+    labels = [torch.tensor([int(label) for label in labels]) for _, *labels in rows]
+    return (
+        pad_sequence(frames, batch_first=True),
+        torch.tensor([len(f) for f in frames]),
+        pad_sequence(labels, batch_first=True, padding_value=IGNORE),
+    )

@@ -1,0 +1,101 @@
+"""Bidirectional recurrent networks over whole utterances."""
+
+from types import MappingProxyType
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from phoneme.build import did_you_mean
+from phoneme.errors import InputError
+from phoneme.models.norm import FrameNorm
+from phoneme.models.sequence import SequenceModel, check_at_least
+
+CELLS = MappingProxyType({"gru": nn.GRU, "lstm": nn.LSTM})
+
+
+def reversed_order(mask: Bool[Tensor, "batch frame"]) -> Int64[Tensor, "batch frame"]:
+    """For each place the frame to read there, so that an utterance runs backwards and its padding stays behind it.
+
+    >>> reversed_order(torch.tensor([[True, True, True, False]]))
+    tensor([[2, 1, 0, 3]])
+    """
+    step = torch.arange(mask.shape[1], device=mask.device)
+    return torch.where(mask, mask.sum(1, keepdim=True) - 1 - step, step)
+
+
+class BothDirections(nn.Module):
+    """One layer that reads each utterance from its first frame and from its own last one.
+
+    What reads onwards has not seen the padding behind an utterance when it gives an answer. So the second reader gets
+    the utterance turned round within its length (turning is its own inverse). PyTorch's packed sequences compute the
+    same: on a CPU at a fifth of the speed (batch of 16, GRU) to a tenth (LSTM), and on a GPU they wait for the lengths.
+    """
+
+    def __init__(self, cell: str, inputs: int, width: int):
+        super().__init__()
+        self.onwards = CELLS[cell](inputs, width, batch_first=True)
+        self.backwards = CELLS[cell](inputs, width, batch_first=True)
+
+    def forward(
+        self, frames: Float[Tensor, "batch frame inputs"], order: Int64[Tensor, "batch frame"]
+    ) -> Float[Tensor, "batch frame twice_width"]:
+        past, _ = self.onwards(frames)
+        future, _ = self.backwards(_reordered(frames, order))
+        return torch.cat([past, _reordered(future, order)], dim=-1)
+
+
+def _reordered(
+    frames: Float[Tensor, "batch frame width"], order: Int64[Tensor, "batch frame"]
+) -> Float[Tensor, "batch frame width"]:
+    return frames.gather(1, order[:, :, None].expand_as(frames))
+
+
+class Recurrent(SequenceModel):
+    """`depth` bidirectional layers of `width` units a direction, each followed by its norm and dropout.
+
+    - gru: Cho et al. 2014
+    - lstm: Hochreiter & Schmidhuber 1997; in both directions Graves & Schmidhuber 2005
+
+    Raises InputError, `where` naming the key, for an unknown cell or norm, a depth or width below 1, a dropout outside
+    [0, 1), and for a front end that `FrontEnd` refuses.
+    """
+
+    def __init__(
+        self,
+        *,
+        coeffs: int,
+        classes: int,
+        width: int,
+        depth: int,
+        cell: str = "gru",
+        norm: str = "none",
+        dropout: float = 0.0,
+        front_depth: int = 0,
+        front_kernel: int = 5,
+    ):
+        if cell not in CELLS:
+            raise InputError(expected="a known cell", got=cell, where="model.cell", hint=did_you_mean(cell, CELLS))
+        check_at_least("depth", depth, 1, "one layer reads the utterance in both directions")
+        super().__init__(
+            coeffs=coeffs,
+            classes=classes,
+            width=width,
+            encoded=2 * width,
+            norm=norm,
+            dropout=dropout,
+            front_depth=front_depth,
+            front_kernel=front_kernel,
+        )
+        inputs = [self.front_end.outputs] + [2 * width] * (depth - 1)
+        self.layers = nn.ModuleList(BothDirections(cell, n, width) for n in inputs)
+        self.norms = nn.ModuleList(FrameNorm(norm, 2 * width) for _ in inputs)
+        self.dropout = nn.Dropout(dropout)
+
+    def encode(
+        self, frames: Float[Tensor, "batch frame inputs"], mask: Bool[Tensor, "batch frame"]
+    ) -> Float[Tensor, "batch frame encoded"]:
+        order = reversed_order(mask)
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            frames = self.dropout(norm(layer(frames, order), mask))
+        return frames
