@@ -1,6 +1,6 @@
 """A trained model over many frames: how good it is, and what it says. No trainer, one process, evaluation mode."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -54,22 +54,55 @@ def predict(
     model: nn.Module, store: FrameStore, device: torch.device, batch_size: int = 2048
 ) -> UInt8[Tensor, "frame"]:
     """The most probable class of every frame of `store`, in its order."""
+    answers = torch.empty(store.n_frames, dtype=torch.uint8)
+    for index, part in _log_posteriors(model, store, torch.arange(len(store)), device, batch_size):
+        answers[index] = part.argmax(-1).to("cpu", torch.uint8)
+    return answers
+
+
+@torch.inference_mode()
+def log_posteriors(
+    model: nn.Module,
+    store: FrameStore,
+    device: torch.device,
+    batch_size: int = 2048,
+    ids: tuple[str, ...] | None = None,
+) -> Float[Tensor, "frame classes"]:
+    """The logarithm of each class's probability in every frame of the utterances `ids`, one after the other.
+
+    None: all of `store`, in its order. In float32 on the CPU: 94 MiB for 600,000 frames and 41 classes.
+    """
+    rows = torch.arange(len(store)) if ids is None else store.rows_of(ids)
+    frames = store.frame_indices(rows)
+    place = torch.empty(store.n_frames, dtype=torch.int64)  # of a frame in the answer
+    place[frames] = torch.arange(len(frames))
+    answers = torch.empty(len(frames), len(store.phones))
+    for index, part in _log_posteriors(model, store, rows, device, batch_size):
+        answers[place[index]] = part.cpu()
+    return answers
+
+
+@torch.inference_mode()
+def _log_posteriors(
+    model: nn.Module, store: FrameStore, rows: Int64[Tensor, "utterance"], device: torch.device, batch_size: int
+) -> Iterator[tuple[Int64[Tensor, "n"], Float[Tensor, "n classes"]]]:
+    """Frame numbers (on the CPU) and log-posteriors (on `device`, float32), batch by batch; every frame once."""
     model.eval().to(device)
+    lengths, wanted = store.offsets.diff().cpu(), store.frame_indices(rows)
     if fits(store, device):
         store = store.to(device)
-    answers = torch.empty(store.n_frames, dtype=torch.uint8)
+    home = store.frames.device
     if model.unit == "frame":
-        for index in _progress(FrameBatches(torch.arange(store.n_frames), batch_size)):
-            windows = gather_windows(store.frames, store.offsets, index.to(store.frames.device), model.context)
-            answers[index] = model(windows.to(device)).argmax(-1).to("cpu", torch.uint8)
-        return answers
-    lengths = store.offsets.diff().cpu()
-    for rows in _progress(UtteranceBatches(torch.arange(len(store)), lengths, batch_frames=batch_size)):
-        longest = int(lengths[rows].max())
-        features, index, n, mask = gather_utterances(store.frames, store.offsets, rows.to(store.frames.device), longest)
-        classes = model(features.to(device), n.to(device)).argmax(-1).to("cpu", torch.uint8)
-        answers[index[mask].cpu()] = classes[mask.cpu()]
-    return answers
+        for index in _progress(FrameBatches(wanted, batch_size)):
+            windows = gather_windows(store.frames, store.offsets, index.to(home), model.context)
+            yield index, model(windows.to(device)).float().log_softmax(-1)
+        return
+    for batch in _progress(UtteranceBatches(rows, lengths[rows], batch_frames=batch_size)):
+        features, index, n, mask = gather_utterances(
+            store.frames, store.offsets, batch.to(home), int(lengths[batch].max())
+        )
+        logits = model(features.to(device), n.to(device))
+        yield index[mask].cpu(), logits[mask.to(device)].float().log_softmax(-1)
 
 
 def _progress(batches: FrameBatches | UtteranceBatches) -> tqdm:

@@ -34,19 +34,18 @@ def open_train(data: dict[str, Any]) -> FrameStore:
     return open_store(_corpus(data), "train", **_store_options(data))
 
 
-def check_fit(store: FrameStore, recipe: dict[str, Any]) -> None:
-    """Raise InputError if these frames are not what the network of a checkpoint's recipe was made for."""
-    if store.coeffs != recipe["coeffs"]:
+def check_fit(store: FrameStore, coeffs: int, phones: tuple[str, ...]) -> None:
+    """Raise InputError unless these frames are what the network of a checkpoint was made for."""
+    if store.coeffs != coeffs:
         raise InputError(
-            expected=f"{recipe['coeffs']} coefficients a frame, as the checkpoint has",
+            expected=f"{coeffs} coefficients a frame, as the checkpoint has",
             got=store.coeffs,
             where="data.root",
             hint="take features made like those of the training",
         )
-    known = tuple(recipe["phones"]["phones"])
-    if store.phones.phones != known:
+    if store.phones.phones != phones:
         raise InputError(
-            expected=f"the {len(known)} classes of the checkpoint: {', '.join(known[:4])}, …",
+            expected=f"the {len(phones)} classes of the checkpoint: {', '.join(phones[:4])}, …",
             got=f"{len(store.phones)}: {', '.join(store.phones.phones[:4])}, …",
             where="data.root",
             hint="take the corpus of the training; a phones.txt in the folder names its classes",

@@ -107,7 +107,8 @@ def _data(
     """The frames the checkpoint was trained on, split as then; or those of another data section, split as it says."""
     own = OmegaConf.to_container(OmegaConf.create(checkpoint["phoneme"]["config"]["data"]), resolve=True)
     store = open_train(section or own)
-    check_fit(store, checkpoint["phoneme"])
+    recipe = checkpoint["phoneme"]
+    check_fit(store, recipe["coeffs"], tuple(recipe["phones"]["phones"]))
     if section is None:
         split = Split(**{side: tuple(ids) for side, ids in checkpoint["phoneme"]["split"].items()})
     else:

@@ -65,6 +65,7 @@ def test_predicting_again_with_other_batches(run, tmp_path):
     _, _, folder = run
     ckpt_path = str(folder / "checkpoints" / "best.ckpt")
     settings = {"ckpt_path": ckpt_path, "data": None, "device": "cpu", "batch_size": 500}
+    settings |= {"ensemble": {"average": "log", "weights": "equal"}, "decode": {"name": "argmax"}}
     again = run_predict(settings, tmp_path).read_text().splitlines()
     before = (folder / "prediction.csv").read_text().splitlines()
     assert sum(a != b for a, b in zip(again, before, strict=True)) <= 10
