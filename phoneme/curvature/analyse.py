@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -15,7 +15,6 @@ from phoneme.curvature.basis import inner, norms
 from phoneme.curvature.critical_point import (
     PRODUCT_ROUNDINGS,
     Evidence,
-    Extreme,
     Witness,
     gradient_scale,
     gradient_threshold,
@@ -110,14 +109,14 @@ def analyse(
         flat_tolerance=flat,
         witness=evidence.witness,
         **whole,
-        taylor=point.slices(ends),
+        taylor=point.slices(),
         escape=point.escape(evidence, other),
         kinks=kinks(objective),
         homework_2_2=answer_if_it_is_one(objective),
         unused_parameters=objective.unused,
         data={"targets": _whole_number(objective.count), "batches": len(objective.batches)},
         cost={
-            "products": point.products.done,
+            "products": point.products.done + point.checks,
             "seconds": time.perf_counter() - start,
             "parameters": objective.size,
             "dtype": str(point.products.dtype).removeprefix("torch."),
@@ -145,6 +144,7 @@ class _Point:
         self.products = HessianProducts(self.fine if self.exact else objective)
         self.loss, self.norm = objective.value(), norms(objective.gradient()[None]).item()
         self.length = norms(objective.point[None]).item()
+        self.checks = 0  # products beside those of the spectrum: in float64, and at points nearby
         if not math.isfinite(self.norm):
             raise InputError(
                 expected="a finite gradient",
@@ -161,10 +161,22 @@ class _Point:
         return gradient_threshold(self.loss, curvature, rounding)
 
     def ends(self) -> Ends:
+        """Both ends; their vectors and images in float64 are kept, for bounds, witness and slices."""
+        ends = self._ends()
+        self.vectors = {"lambda_min": unit(ends.down), "lambda_max": unit(ends.up)}
+        self.images = {name: self._image(self.fine, vector) for name, vector in self.vectors.items()}
+        if self.products.dtype == self.fine.dtype:
+            return ends
+        # float32 products cannot tell their own error
+        values = {"lambda_min": ends.lambda_min.value, "lambda_max": ends.lambda_max.value}
+        residuals = [self.images[name] - values[name] * self.vectors[name] for name in values]
+        return ends.widened(*norms(torch.stack(residuals)).tolist())
+
+    def _ends(self) -> Ends:
         if self.decomposed:
             return by_decomposition(self.products, LEADING)
         few = FEW_PRODUCTS if self.objective.size >= LARGE_SIZE else MANY_PRODUCTS
-        ends = by_lanczos(
+        return by_lanczos(
             self.products,
             LEADING,
             tolerance=self.asked.tolerance,
@@ -173,9 +185,6 @@ class _Point:
             seed=self.asked.seed,
             needs_signs=lambda largest: self.norm <= self.threshold(largest, largest),
         )
-        if self.products.dtype == self.fine.dtype:
-            return ends
-        return ends.widened(*(_residual(self.fine, end, v) for end, v in ends.pairs()))
 
     def evidence(self, ends: Ends) -> tuple[Evidence, float]:
         """What the verdict rests on, and the curvature that the gradient is held against.
@@ -187,6 +196,7 @@ class _Point:
         if self.norm <= self.threshold(curvature, ends.scale):
             products = HessianProducts(self.fine)
             newton = newton_step(products, self.fine.gradient(), ends.scale)
+            self.checks += products.done
             curvature = min(newton.curvature(self.norm) or curvature, curvature)
             if self.norm <= self.threshold(curvature, ends.scale):
                 witness = self._witness(ends, newton)
@@ -203,12 +213,15 @@ class _Point:
 
     def _witness(self, ends: Ends, newton: NewtonStep) -> Witness:
         """The lower Ritz vector in float64: here, a Newton step on, and a little to both sides."""
-        vector, here = unit(ends.down), self.fine.point
+        vector, here = self.vectors["lambda_min"], self.fine.point
         width = THIRD_STEP * max(self.length, 1.0)
-        left, right = (_curvature(self.fine.at(here + side * width * vector), vector) for side in (-1, 1))
+        left, right, nearby = (
+            inner(vector[None], self._image(self.fine.at(point), vector)[None]).item()
+            for point in (here - width * vector, here + width * vector, here + newton.step)
+        )
         return Witness(
-            curvature=_curvature(self.fine, vector),
-            nearby=_curvature(self.fine.at(here + newton.step), vector),
+            curvature=self._curvature("lambda_min"),
+            nearby=nearby,
             third=(right - left) / (2 * width),
             bound=PRODUCT_ROUNDINGS * torch.finfo(self.fine.dtype).eps * ends.scale,
             slope=inner(self.fine.gradient()[None], vector[None].to(here)).item(),
@@ -232,34 +245,26 @@ class _Point:
                 ratio = ratio_interval(rules, size, max(ZERO * ends.scale, flat), failure=asked.failure)
         return {"minimum_ratio": ratio, "spectral_density": density, "trace": trace}
 
-    def slices(self, ends: Ends) -> tuple[TaylorSlice, ...]:
+    def slices(self) -> tuple[TaylorSlice, ...]:
         """The loss along both extreme eigenvectors, against Taylor."""
-        directions = {"lambda_min": unit(ends.down), "lambda_max": unit(ends.up)}
         return tuple(
-            taylor(self.fine, vector, name=name, curvature=_curvature(self.fine, vector))
-            for name, vector in directions.items()
+            taylor(self.fine, vector, name=name, curvature=self._curvature(name))
+            for name, vector in self.vectors.items()
         )
+
+    def _image(self, objective: Objective, vector: Float64[Tensor, " n"]) -> Float64[Tensor, " n"]:
+        """H v, of which no graph is kept."""
+        self.checks += 1
+        return HessianProducts(objective, memory_gib=0.0)(vector[None])[0].double()
+
+    def _curvature(self, end: str) -> float:
+        """v^T H v."""
+        return inner(self.vectors[end][None], self.images[end][None]).item()
 
     def escape(self, evidence: Evidence, second: Objective | None) -> Escape | None:
         if not evidence.bends_down:
             return None
         return escape(self.fine, evidence.witness.vector, evidence.witness.curvature, second=second)
-
-
-def _product(objective: Objective, vector: Float64[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """H v, of which no graph is kept."""
-    return HessianProducts(objective, memory_gib=0.0)(vector[None])[0]
-
-
-def _curvature(objective: Objective, vector: Float64[Tensor, " n"]) -> float:
-    """v^T H v."""
-    return inner(vector[None], _product(objective, vector)[None].double()).item()
-
-
-def _residual(objective: Objective, end: Extreme, vector: Float[Tensor, " n"]) -> float:
-    """|H v - lambda v| in the objective's precision: float32 products cannot tell their own error."""
-    vector = unit(vector)
-    return norms((_product(objective, vector).double() - end.value * vector)[None]).item()
 
 
 def _whole_number(value: float) -> int | float:

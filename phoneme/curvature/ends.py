@@ -33,10 +33,6 @@ class Ends:
         """max |lambda|."""
         return max(abs(self.lambda_min.value), abs(self.lambda_max.value))
 
-    def pairs(self) -> tuple[tuple[Extreme, Tensor], ...]:
-        """Each extreme with its vector, the lower one first."""
-        return (self.lambda_min, self.down), (self.lambda_max, self.up)
-
     def widened(self, low: float, high: float) -> "Ends":
         """With bounds and intervals that hold for residuals of these sizes."""
         return replace(self, lambda_min=self.lambda_min.widened(low), lambda_max=self.lambda_max.widened(high))

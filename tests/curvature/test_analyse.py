@@ -194,7 +194,7 @@ def test_a_spectrum_without_gaps_is_no_minimum_before_its_end_is_known(shift, dt
 def test_a_constant_loss_is_flat_at_once():
     answer = at(lambda t: (0 * t).sum() + 1, torch.zeros(3000), spectrum="extremes")
     assert answer.verdict == "degenerate", answer.why
-    assert answer.cost["products"] < 10
+    assert answer.cost["products"] <= 6 + 5  # of the spectrum, and those that check it in float64 and nearby
 
 
 def test_near_copies_are_not_counted_as_one_multiple_eigenvalue():
