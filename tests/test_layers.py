@@ -9,7 +9,7 @@ ROOT = Path(phoneme.__file__).parent
 
 LAYERS = [
     {"errors"},
-    {"build", "files", "model_settings", "phones", "wording"},
+    {"build", "files", "phones", "settings", "wording"},
     {"config", "features", "corpora"},
     {"cache"},
     {"store", "splits"},
