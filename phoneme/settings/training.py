@@ -10,6 +10,7 @@ from omegaconf import MISSING
 class CrossEntropyConfig:
     name: str = "cross_entropy"
     label_smoothing: float = MISSING
+    padding_class: int | None = MISSING
 
 
 @dataclass
