@@ -15,6 +15,7 @@ from phoneme.settings.model import ConformerConfig, LinearConfig, MlpConfig, Rec
 from phoneme.settings.training import (
     AdagradConfig,
     AdamConfig,
+    AugmentConfig,
     CrossEntropyConfig,
     FinalConfig,
     MomentumConfig,
@@ -45,6 +46,7 @@ SCHEMAS = {
     ("", "diagnose"): DiagnoseConfig,
     ("data", "libriphone"): LibriphoneConfig,
     ("data", "timit11"): Timit11Config,
+    ("augment", "augment"): AugmentConfig,
     ("model", "linear"): LinearConfig,
     ("model", "mlp"): MlpConfig,
     ("model", "recurrent"): RecurrentConfig,
