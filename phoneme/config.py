@@ -22,6 +22,7 @@ from phoneme.settings.model import (
 from phoneme.settings.training import (
     AdagradConfig,
     AdamConfig,
+    AugmentConfig,
     CrossEntropyConfig,
     FinalConfig,
     MomentumConfig,
@@ -52,6 +53,7 @@ SCHEMAS = {
     ("", "diagnose"): DiagnoseConfig,
     ("data", "libriphone"): LibriphoneConfig,
     ("data", "timit11"): Timit11Config,
+    ("augment", "augment"): AugmentConfig,
     ("model", "linear"): LinearConfig,
     ("model", "mlp"): MlpConfig,
     ("model", "recurrent"): RecurrentConfig,

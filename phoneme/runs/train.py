@@ -13,13 +13,14 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from phoneme import tracking
+from phoneme.augment import Augment
 from phoneme.build import build
 from phoneme.callbacks import EpochLines, LearningRateWarmup, Throughput
 from phoneme.checkpoint import AtomicCheckpointIO, check_resumable, make_recipe, read_checkpoint
 from phoneme.classifier import PhonemeClassifier
 from phoneme.datamodule import PhonemeData
 from phoneme.errors import InputError
-from phoneme.losses import make_loss
+from phoneme.losses import IGNORE, make_loss
 from phoneme.optim import check_warmup_shape
 from phoneme.runs.data import Stores, open_stores
 from phoneme.runs.outcome import conclude, leave_files
@@ -97,7 +98,15 @@ def _classifier(
         schedule={name: value for name, value in settings["schedule"].items() if name != "warmup_shape"},
         seed=settings["seed"],
         recipe=recipe,
+        augment=_augment(settings["augment"], model, coeffs),
     )
+
+
+def _augment(section: dict[str, Any], model: nn.Module, coeffs: int) -> Augment | None:
+    """What changes the training batches; None if every ingredient is switched off."""
+    window = getattr(model, "context", 1) if model.unit == "frame" else None
+    augment = Augment(**section, coeffs=coeffs, window=window, ignore=IGNORE)
+    return augment if augment.acts else None
 
 
 def _check(settings: dict[str, Any]) -> None:

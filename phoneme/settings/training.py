@@ -1,9 +1,21 @@
-"""The settings of a training: loss, optimizer, schedule, Lightning's trainer."""
+"""The settings of a training: augmentation, loss, optimizer, schedule, Lightning's trainer."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import MISSING
+
+
+@dataclass
+class AugmentConfig:
+    time_masks: int = MISSING
+    time_frames: int = MISSING
+    time_share: float = MISSING
+    frequency_masks: int = MISSING
+    frequency_width: int = MISSING
+    blocks: int = MISSING
+    noise: float = MISSING
+    speed: float = MISSING
 
 
 @dataclass
