@@ -48,9 +48,15 @@ class Outcome:
 
 
 def conclude(
-    trainer: Trainer, classifier: PhonemeClassifier, data: PhonemeData, test: FrameStore | None, folder: Path
+    trainer: Trainer,
+    classifier: PhonemeClassifier,
+    data: PhonemeData,
+    test: FrameStore | None,
+    folder: Path,
+    train_score_share: float,
 ) -> Outcome:
-    """Evaluate the best model on every validation and training frame, and predict the test split. One process does."""
+    """Evaluate the best model on every validation frame and on a share of the training utterances, and predict the test
+    split. One process does."""
     device = trainer.strategy.root_device
     best = _best_checkpoint(trainer)
     model = load(best) if best else classifier.model
@@ -59,7 +65,7 @@ def conclude(
         checkpoint=best.relative_to(folder) if best else None,
         phones=data.store.phones,
         validation=evaluate(model, classifier.loss, data, data.split.val, device),
-        training=evaluate(model, classifier.loss, data, data.split.train, device),
+        training=evaluate(model, classifier.loss, data, evenly(data.split.train, train_score_share), device),
         predictions=None if test is None else predict(model, test, device, data.eval_batch_size),
         history=classifier.history,
         device=device,
@@ -67,6 +73,16 @@ def conclude(
         gradients=next((c for c in trainer.callbacks if isinstance(c, GradientLogger) and c.history), None),
         trained=classifier.model,
     )
+
+
+def evenly(ids: tuple[str, ...], share: float) -> tuple[str, ...]:
+    """A share of the ids, at least one, evenly from the first to the last.
+
+    >>> evenly(("a", "b", "c", "d", "e"), 0.4)
+    ('a', 'c')
+    """
+    count = max(1, round(share * len(ids)))
+    return tuple(ids[i * len(ids) // count] for i in range(count))
 
 
 def leave_files(

@@ -53,7 +53,7 @@ def train(settings: dict[str, Any], portable: dict[str, Any], folder: Path, mult
         _fit(trainer, classifier, data, settings["ckpt_path"])
         summary = {}
         if trainer.is_global_zero:
-            outcome = conclude(trainer, classifier, data, stores.test, folder)
+            outcome = conclude(trainer, classifier, data, stores.test, folder, settings["data"]["train_score_share"])
             speed = {
                 "train_frames_per_second": round(throughput.frames_per_second, 1),
                 "wall_seconds": round(time.perf_counter() - start, 2),
@@ -118,6 +118,14 @@ def _check(settings: dict[str, Any]) -> None:
             got=precision,
             where="trainer.precision",
             hint="mixed precision keeps the weights in float32; windows are gathered in float32",
+        )
+    share = settings["data"]["train_score_share"]
+    if not 0 < share <= 1:
+        raise InputError(
+            expected="a share in (0, 1]",
+            got=share,
+            where="data.train_score_share",
+            hint="1 scores all training utterances; 0.1 is enough for a slow model on a large corpus",
         )
     if not 0 <= seed < 2**32:
         raise InputError(
