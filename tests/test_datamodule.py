@@ -70,7 +70,7 @@ def test_utterance_batches_hold_whole_utterances_and_mask_their_padding(store, s
 def test_evaluation_of_utterances_is_that_of_their_frames(store, split):
     model = FrameByFrame()
     data = PhonemeData(store, split, unit="utterance", batch_frames=4_000)
-    found = evaluate(model, make_loss("cross_entropy"), data, split.val, CPU)
+    found = evaluate(model, make_loss("cross_entropy"), data, data.batches(split.val, 2048), CPU)
     index = store.frame_indices(store.rows_of(split.val))
     logits, labels = model.linear(store.frames[index]), store.labels[index].long()
     assert found.metrics["accuracy"] == pytest.approx((logits.argmax(1) == labels).double().mean().item())
