@@ -26,8 +26,8 @@ def test_every_recipe_trains_a_batch_as_it_is(choice, tmp_path):
 
 @pytest.mark.parametrize("choice", sorted(path.stem for path in (CONF / "baseline").glob("*.yaml")))
 def test_every_baseline_is_fitted(choice, tmp_path):
-    summary = baseline_in(tmp_path, f"baseline={choice}", "frames=500", "context=1")
-    assert summary["baseline"] == choice and summary["converged"]
+    summary = baseline_in(tmp_path, f"baseline={choice}", "context=1", "baseline.max_iter=30")
+    assert summary["baseline"] == choice and summary["val_accuracy"] > 0.3
 
 
 def test_every_value_carries_a_comment():
