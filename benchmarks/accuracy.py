@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/accuracy.py run ROW… --data FOLDER [--minutes 15] [--seed 0]
     OMP_NUM_THREADS=1 python benchmarks/accuracy.py pace ROW… --data FOLDER   # frames a CPU-second, in alternation
-    python benchmarks/accuracy.py table       # of the rows in results/accuracy/rows, and of what each ingredient is worth
+    python benchmarks/accuracy.py table       # of the rows in results/accuracy/rows; what each ingredient is worth
 
 The budget is CPU-minutes of training. A row's pace is measured first, over real updates; then it gets as many epochs as
 fit the budget, but no more than the recipe's own number (a schedule ends with them), or the share of one epoch that
