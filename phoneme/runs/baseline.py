@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from phoneme.baselines import ABSENT, Fitted, fit, make_estimator
-from phoneme.batches import FrameBatches
+from phoneme.batches import IndexBatches
 from phoneme.checkpoint import load, make_recipe, write_checkpoint
 from phoneme.datamodule import PhonemeData
 from phoneme.errors import InputError
@@ -52,7 +52,7 @@ def run_baseline(settings: dict[str, Any], portable: dict[str, Any], folder: Pat
     recipe = _recipe(fitted, data, split, portable)
     write_checkpoint(path, fitted.network, recipe, step=fitted.iterations, history=history)
     data.place(device)
-    trained_on = FrameBatches(index.to(data.store.frames.device), data.eval_batch_size)
+    trained_on = IndexBatches(index.to(data.store.frames.device), data.eval_batch_size)
     outcome = judge(load(path), loss, data, trained_on, stores.test, device)
     facts = _facts(fitted, settings) | {"wall_seconds": round(time.perf_counter() - start, 2)}
     return leave_files(outcome, facts, section["sample_submission"], folder).summary

@@ -10,6 +10,7 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
+from torch import nn
 
 from phoneme import tracking
 from phoneme.augment import Augment

@@ -29,7 +29,8 @@ def conclude(
 ) -> tuple[Outcome, str | None]:
     """Judge the model of the best checkpoint (of the last update, if none was kept). One process does.
 
-    Of the training utterances a share is enough where the model is slow. Also returns where that checkpoint is in the run directory.
+    Of the training utterances a share is enough where the model is slow. Also returns where that checkpoint is, in the
+    run directory.
     """
     best = _best_checkpoint(trainer)
     model = load(best) if best else classifier.model
