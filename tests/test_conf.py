@@ -5,7 +5,18 @@ import pytest
 from phoneme.config import CONF
 from tests.helpers import TINY_SEQUENCE, train_in
 
-GROUPS = ("augment", "model", "loss", "optim", "schedule", "callbacks", "logger", "trainer", "experiment")
+GROUPS = (
+    "augment",
+    "model",
+    "loss",
+    "optim",
+    "schedule",
+    "callbacks",
+    "callbacks/averaging",
+    "logger",
+    "trainer",
+    "experiment",
+)
 UTTERANCES = ("model=gru", "model=lstm", "model=tcn", "model=conformer")
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 

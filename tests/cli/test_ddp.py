@@ -247,10 +247,15 @@ def test_refused_in_a_multirun(tmp_path):
 
 
 def test_whole_utterances(tmp_path):
-    """Each utterance in one process, as many batches in both, and statistics of batch norm that both end with."""
+    """Each utterance in one process, as many batches in both, and statistics of batch norm that both end with.
+
+    What the first process finds with the best checkpoint is what both have validated, the average of the weights.
+    """
     done = run(
         BIN / "phoneme-train",
         "model=tcn",
+        "augment=specaugment",
+        "callbacks/averaging=ema",
         *TINY_SEQUENCE,
         "trainer.devices=2",
         "trainer.strategy=ddp",
