@@ -11,7 +11,14 @@ from omegaconf import OmegaConf
 
 from phoneme.settings.commands import ArgmaxConfig, DiagnoseConfig, HmmConfig, MedianConfig, PredictConfig, TrainConfig
 from phoneme.settings.data import LibriphoneConfig, Timit11Config
-from phoneme.settings.model import ConformerConfig, LinearConfig, MlpConfig, RecurrentConfig, TcnConfig
+from phoneme.settings.model import (
+    ConformerConfig,
+    LinearConfig,
+    MlpConfig,
+    RecurrentConfig,
+    TcnConfig,
+    WindowedRecurrentConfig,
+)
 from phoneme.settings.training import (
     AdagradConfig,
     AdamConfig,
@@ -50,6 +57,7 @@ SCHEMAS = {
     ("model", "linear"): LinearConfig,
     ("model", "mlp"): MlpConfig,
     ("model", "recurrent"): RecurrentConfig,
+    ("model", "windowed_recurrent"): WindowedRecurrentConfig,
     ("model", "tcn"): TcnConfig,
     ("model", "conformer"): ConformerConfig,
     ("loss", "cross_entropy"): CrossEntropyConfig,

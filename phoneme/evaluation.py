@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from phoneme.batches import FrameBatches, UtteranceBatches
+from phoneme.batches import IndexBatches, UtteranceBatches
 from phoneme.datamodule import PhonemeData, fits
 from phoneme.metrics import FrameMetrics, MeanLoss
 from phoneme.store import FrameStore
@@ -93,7 +93,7 @@ def _log_posteriors(
         store = store.to(device)
     home = store.frames.device
     if model.unit == "frame":
-        for index in _progress(FrameBatches(wanted, batch_size)):
+        for index in _progress(IndexBatches(wanted, batch_size)):
             windows = gather_windows(store.frames, store.offsets, index.to(home), model.context)
             yield index, model(windows.to(device)).float().log_softmax(-1)
         return
@@ -105,5 +105,5 @@ def _log_posteriors(
         yield index[mask].cpu(), logits[mask.to(device)].float().log_softmax(-1)
 
 
-def _progress(batches: FrameBatches | UtteranceBatches) -> tqdm:
+def _progress(batches: IndexBatches | UtteranceBatches) -> tqdm:
     return tqdm(batches, desc="predicting", unit="batch", leave=False, disable=None)

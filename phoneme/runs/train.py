@@ -168,6 +168,7 @@ def _data(settings: dict[str, Any], stores: Stores, split: Split, model: nn.Modu
         batch_size=section["batch_size"],
         eval_batch_size=section["eval_batch_size"],
         batch_frames=section["batch_frames"],
+        batch_utterances=section["batch_utterances"],
         device=section["device"],
         seed=settings["seed"],
     )

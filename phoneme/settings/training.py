@@ -22,6 +22,7 @@ class AugmentConfig:
 class CrossEntropyConfig:
     name: str = "cross_entropy"
     label_smoothing: float = MISSING
+    padding_class: int | None = MISSING
 
 
 @dataclass
