@@ -2,12 +2,13 @@
 
 import logging
 import math
+from itertools import chain, compress
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import WeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
 
 from phoneme.errors import InputError
 
@@ -31,11 +32,12 @@ class WeightAverage(WeightAveraging):
 
     The running statistics of BatchNorm are averaged as the weights are; counters are copied.
 
-    It is Lightning's callback with what that lacks: it validates the network as initialised until the average starts;
-    its decay is fixed; on a GPU it keeps the average in host memory, or the number of averaged updates on the device,
-    and then each update waits for a copy; and its exponential average rounds counters down. Lightning's older
-    `StochasticWeightAveraging` validates and keeps the weights that are not averaged, replaces the schedule, and takes
-    BatchNorm's statistics anew in a way that only torch's own layers know.
+    What is swapped, saved and loaded is Lightning's callback; it alone would not serve: until its average starts it
+    validates and saves the network as initialised; its decay is fixed; it sets the average up before the module is on
+    the GPU, and so in host memory; torch's update looks at the number of averaged updates, and on a GPU waits for it;
+    its exponential average rounds counters down. Lightning's older `StochasticWeightAveraging` validates and keeps the
+    weights that are not averaged, replaces the schedule, and takes BatchNorm's statistics anew in a way that
+    `MaskedBatchNorm` does not know.
 
     Raises InputError for a decay outside (0, 1), a start or an interval that is none, and for a share of a training
     without an end.
@@ -65,7 +67,7 @@ class WeightAverage(WeightAveraging):
                 where="callbacks.averaging.every_n_steps",
                 hint="1: after each",
             )
-        super().__init__(multi_avg_fn=self._take_in)
+        super().__init__()
         self.decay, self.start, self.every_n_steps = decay, start, every_n_steps
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -98,6 +100,14 @@ class WeightAverage(WeightAveraging):
         """Whether the weights after update `step_idx` (from 0) are averaged; none is at the end of an epoch."""
         return step_idx is not None and step_idx >= self._first and (step_idx - self._first) % self.every_n_steps == 0
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        done = trainer.global_step  # the same after a batch that only accumulated
+        if done > self._latest_update_step and self.should_update(step_idx=done - 1):
+            self._take_in(pl_module)
+            self._latest_update_step = done
+
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._keep_up(pl_module)
         super().on_validation_epoch_start(trainer, pl_module)
@@ -116,11 +126,19 @@ class WeightAverage(WeightAveraging):
         if average is not None and int(average.n_averaged) == 0:
             average.module.load_state_dict(pl_module.state_dict())
 
-    def _take_in(self, averaged: list[Tensor], current: list[Tensor], _: Tensor) -> None:
-        """averaged += weight (current - averaged), for tensors of one type; the first ones are copied before."""
-        if not averaged[0].is_floating_point():
-            torch._foreach_copy_(averaged, current)
-            return
-        n = int(self._average_model.n_averaged)
-        weight = 1 / (n + 1) if self.decay is None else 1 - min(self.decay, (1 + n) / (RAMP + n))
-        torch._foreach_lerp_(averaged, current, weight)
+    def _take_in(self, pl_module: LightningModule) -> None:
+        """average += weight (current - average), tensor by tensor; a counter or a mask is taken as it is."""
+        average = self._average_model
+        n = int(average.n_averaged)
+        weight = 1 / (n + 1) if self.decay is None or n == 0 else 1 - min(self.decay, (1 + n) / (RAMP + n))
+        old, new = _tensors(average.module), _tensors(pl_module)
+        real = [tensor.is_floating_point() for tensor in old]
+        torch._foreach_lerp_(list(compress(old, real)), list(compress(new, real)), weight)
+        for kept, current, is_real in zip(old, new, real, strict=True):
+            if not is_real:
+                kept.copy_(current)
+        average.n_averaged += 1
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [tensor.detach() for tensor in chain(module.parameters(), module.buffers())]
