@@ -9,7 +9,16 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from phoneme.settings.commands import ArgmaxConfig, DiagnoseConfig, HmmConfig, MedianConfig, PredictConfig, TrainConfig
+from phoneme.settings.baseline import LinearBaselineConfig, MlpBaselineConfig
+from phoneme.settings.commands import (
+    ArgmaxConfig,
+    BaselineConfig,
+    DiagnoseConfig,
+    HmmConfig,
+    MedianConfig,
+    PredictConfig,
+    TrainConfig,
+)
 from phoneme.settings.data import LibriphoneConfig, Timit11Config
 from phoneme.settings.model import (
     ConformerConfig,
@@ -51,6 +60,7 @@ SCHEMAS = {
     ("", "train"): TrainConfig,
     ("", "predict"): PredictConfig,
     ("", "diagnose"): DiagnoseConfig,
+    ("", "baseline"): BaselineConfig,
     ("data", "libriphone"): LibriphoneConfig,
     ("data", "timit11"): Timit11Config,
     ("augment", "augment"): AugmentConfig,
@@ -74,6 +84,8 @@ SCHEMAS = {
     ("decode", "argmax"): ArgmaxConfig,
     ("decode", "median"): MedianConfig,
     ("decode", "hmm"): HmmConfig,
+    ("baseline", "linear"): LinearBaselineConfig,
+    ("baseline", "mlp"): MlpBaselineConfig,
 }
 
 

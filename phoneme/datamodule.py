@@ -148,6 +148,12 @@ class PhonemeData(LightningDataModule):
         index = self.store.frame_indices(rows).to(self.store.frames.device)  # once, not batch by batch
         return IndexBatches(index, batch_size, seed=seed, rank=rank, world=world)
 
+    def draw(self, ids: tuple[str, ...], frames: int, seed: int = 0) -> Int64[Tensor, "n"]:
+        """The numbers of `frames` frames drawn at random from the utterances `ids`, ascending; or all."""
+        index, generator = self.store.frame_indices(self.store.rows_of(ids)), torch.Generator().manual_seed(seed)
+        chosen = index[torch.randperm(len(index), generator=generator)[:frames]].sort().values
+        return chosen.to(self.store.frames.device)
+
     def probe(
         self, ids: tuple[str, ...], frames: int, batch_size: int, seed: int = 0
     ) -> list[tuple[tuple[Tensor, ...], Tensor]]:
@@ -166,12 +172,10 @@ class PhonemeData(LightningDataModule):
                     where=f"{name} of the probe set",
                     hint="1024 frames suit a small network",
                 )
-        rows, generator = self.store.rows_of(ids), torch.Generator().manual_seed(seed)
         if self.unit == "frame":
-            index = self.store.frame_indices(rows)
-            chosen = index[torch.randperm(len(index), generator=generator)[:frames]].sort().values
-            plan: Batches = IndexBatches(chosen.to(self.store.frames.device), batch_size)
+            plan: Batches = IndexBatches(self.draw(ids, frames, seed), batch_size)
         else:
+            rows, generator = self.store.rows_of(ids), torch.Generator().manual_seed(seed)
             rows = rows[torch.randperm(len(rows), generator=generator)]
             enough = int((self.lengths[rows].cumsum(0) < frames).sum()) + 1
             rows = rows[:enough]

@@ -3,7 +3,7 @@
 import pytest
 
 from phoneme.config import CONF
-from tests.helpers import TINY_SEQUENCE, train_in
+from tests.helpers import TINY_SEQUENCE, baseline_in, train_in
 
 GROUPS = (
     "augment",
@@ -37,6 +37,12 @@ def test_every_choice_trains_a_batch(choice, tmp_path):
 def test_every_recipe_trains_a_batch_as_it_is(choice, tmp_path):
     summary = train_in(tmp_path, choice, *FEWER.get(choice, ()), "trainer.fast_dev_run=true", tiny=False)
     assert summary["parameters"] > 0
+
+
+@pytest.mark.parametrize("choice", sorted(path.stem for path in (CONF / "baseline").glob("*.yaml")))
+def test_every_baseline_is_fitted(choice, tmp_path):
+    summary = baseline_in(tmp_path, f"baseline={choice}", "context=1", "baseline.max_iter=30")
+    assert summary["baseline"] == choice and summary["val_accuracy"] > 0.3
 
 
 def test_every_value_carries_a_comment():

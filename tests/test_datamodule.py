@@ -86,7 +86,7 @@ def test_a_count_of_utterances_says_nothing_to_a_model_of_frames(store, split, c
 def test_evaluation_of_utterances_is_that_of_their_frames(store, split):
     model = FrameByFrame()
     data = PhonemeData(store, split, unit="utterance", batch_frames=4_000)
-    found = evaluate(model, make_loss("cross_entropy"), data, split.val, CPU)
+    found = evaluate(model, make_loss("cross_entropy"), data, data.batches(split.val, 2048), CPU)
     index = store.frame_indices(store.rows_of(split.val))
     logits, labels = model.linear(store.frames[index]), store.labels[index].long()
     assert found.metrics["accuracy"] == pytest.approx((logits.argmax(1) == labels).double().mean().item())

@@ -43,6 +43,17 @@ class TrainConfig:
 
 
 @dataclass
+class BaselineConfig:
+    seed: int = MISSING
+    frames: int = MISSING
+    context: int = MISSING
+    device: str = MISSING
+    data: Any = MISSING
+    baseline: Any = MISSING
+    loss: Any = MISSING
+
+
+@dataclass
 class EnsembleConfig:
     average: str = MISSING
     weights: str = MISSING

@@ -27,6 +27,7 @@ class DataConfig:
     eval_batch_size: int = MISSING
     batch_frames: int = MISSING
     batch_utterances: int | None = MISSING
+    train_score_share: float = MISSING
     sample_submission: str | None = MISSING
     split: SplitConfig = field(default_factory=SplitConfig)
 
