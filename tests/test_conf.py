@@ -5,7 +5,18 @@ import pytest
 from phoneme.config import CONF
 from tests.helpers import TINY_SEQUENCE, baseline_in, train_in
 
-GROUPS = ("augment", "model", "loss", "optim", "schedule", "callbacks", "logger", "trainer", "experiment")
+GROUPS = (
+    "augment",
+    "model",
+    "loss",
+    "optim",
+    "schedule",
+    "callbacks",
+    "callbacks/averaging",
+    "logger",
+    "trainer",
+    "experiment",
+)
 UTTERANCES = ("model=gru", "model=lstm", "model=tcn", "model=conformer")
 FEWER = {  # of what a recipe computes for minutes, so that its test takes seconds
     "experiment=peer_bilstm": ("model.width=8", "model.depth=1", "model.context=5"),

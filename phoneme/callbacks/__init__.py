@@ -1,5 +1,6 @@
 """Lightning callbacks, each thin: when something happens, and a call into the layer that does it."""
 
+from phoneme.callbacks.averaging import WeightAverage
 from phoneme.callbacks.checkpoint import Checkpoint
 from phoneme.callbacks.critical_point import CriticalPointMonitor
 from phoneme.callbacks.epoch_lines import EpochLines
@@ -14,5 +15,6 @@ __all__ = [
     "GradientLogger",
     "LearningRateWarmup",
     "Throughput",
+    "WeightAverage",
     "peak_memory",
 ]

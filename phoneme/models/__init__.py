@@ -7,6 +7,7 @@ centres, with `context`, the frames of a window (odd). "utterance": whole uttera
 
 from phoneme.models.attention import Conformer
 from phoneme.models.conv import Tcn
+from phoneme.models.dropout import DROPOUT_KINDS, FrameDropout
 from phoneme.models.frame import FrameModel
 from phoneme.models.linear import Linear
 from phoneme.models.mlp import ACTIVATIONS, Mlp
@@ -19,9 +20,11 @@ from phoneme.models.windowed import WindowedRecurrent
 __all__ = [
     "ACTIVATIONS",
     "CELLS",
+    "DROPOUT_KINDS",
     "FRAME_NORMS",
     "NORMS",
     "Conformer",
+    "FrameDropout",
     "FrameModel",
     "FrameNorm",
     "Linear",

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from phoneme.errors import InputError
-from phoneme.models.checks import check_at_least, check_kernel
+from phoneme.models.checks import check_at_least, check_kernel, check_layer_drop
+from phoneme.models.dropout import FrameDropout, branch_shares
 from phoneme.models.masked import MaskedConv1d
 from phoneme.models.norm import FrameNorm
 from phoneme.models.sequence import SequenceModel
@@ -44,13 +45,13 @@ class Attention(nn.Module):
     trains half as fast.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float):
+    def __init__(self, width: int, heads: int, dropout: nn.Module):
         super().__init__()
         self.heads = heads
         self.norm = nn.LayerNorm(width)
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
 
     def forward(
         self, frames: Float[Tensor, "batch frame width"], mask: Bool[Tensor, "batch frame"]
@@ -70,7 +71,7 @@ class Attention(nn.Module):
 class Convolution(nn.Module):
     """LayerNorm, a gate across the units, one filter a unit along the frames, norm, SiLU, back across the units."""
 
-    def __init__(self, width: int, kernel: int, norm: str, dropout: float):
+    def __init__(self, width: int, kernel: int, norm: str, dropout: nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.gate = nn.Linear(width, 2 * width)
@@ -78,7 +79,7 @@ class Convolution(nn.Module):
         self.conv_norm = FrameNorm(norm, width)
         self.activation = nn.SiLU()
         self.output = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
 
     def forward(
         self, frames: Float[Tensor, "batch frame width"], mask: Bool[Tensor, "batch frame"]
@@ -87,37 +88,51 @@ class Convolution(nn.Module):
         return self.dropout(self.output(self.activation(self.conv_norm(self.conv(gated, mask), mask))))
 
 
-def feed_forward(width: int, expansion: int, dropout: float) -> nn.Sequential:
+def feed_forward(width: int, expansion: int, dropout: nn.Module) -> nn.Sequential:
     """LayerNorm, linear, SiLU, linear: each frame by itself."""
     hidden = expansion * width
     return nn.Sequential(
         nn.LayerNorm(width),
         nn.Linear(width, hidden),
         nn.SiLU(),
-        nn.Dropout(dropout),
+        dropout,
         nn.Linear(hidden, width),
-        nn.Dropout(dropout),
+        dropout,
     )
 
 
 class ConformerBlock(nn.Module):
-    """Half a feed-forward step, attention, convolution, half a feed-forward step, LayerNorm (Gulati et al. 2020)."""
+    """Half a feed-forward step, attention, convolution, half a feed-forward step, LayerNorm (Gulati et al. 2020).
 
-    def __init__(self, width: int, *, heads: int, expansion: int, kernel: int, norm: str, dropout: float):
+    In training each of the four is skipped, by itself, for the share `skipped` of the utterances.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int,
+        expansion: int,
+        kernel: int,
+        norm: str,
+        dropout: nn.Module,
+        skipped: float,
+    ):
         super().__init__()
         self.before = feed_forward(width, expansion, dropout)
         self.attention = Attention(width, heads, dropout)
         self.convolution = Convolution(width, kernel, norm, dropout)
         self.after = feed_forward(width, expansion, dropout)
         self.norm = nn.LayerNorm(width)
+        self.branch = FrameDropout(skipped, "branch")
 
     def forward(
         self, frames: Float[Tensor, "batch frame width"], mask: Bool[Tensor, "batch frame"]
     ) -> Float[Tensor, "batch frame width"]:
-        frames = frames + 0.5 * self.before(frames)
-        frames = frames + self.attention(frames, mask)
-        frames = frames + self.convolution(frames, mask)
-        return self.norm(frames + 0.5 * self.after(frames))
+        frames = frames + self.branch(0.5 * self.before(frames))
+        frames = frames + self.branch(self.attention(frames, mask))
+        frames = frames + self.branch(self.convolution(frames, mask))
+        return self.norm(frames + self.branch(0.5 * self.after(frames)))
 
 
 class Conformer(SequenceModel):
@@ -125,11 +140,12 @@ class Conformer(SequenceModel):
 
     Their positions are relative sinusoids; here they are rotary, which are relative as well and have no parameters.
     `norm` is that of the convolution (theirs is `batch`); the other norms are LayerNorm. `expansion` times `width` are
-    the units inside a feed-forward step, `kernel` the frames of the convolution.
+    the units inside a feed-forward step, `kernel` the frames of the convolution. `layer_drop` is the share of
+    utterances that skip a step of the last block in training; those of earlier ones are skipped less (`branch_shares`).
 
     Raises InputError, `where` naming the key, for a width that does not divide into heads of an even size, an even
-    kernel, a depth, heads, expansion or width below 1, an unknown norm, a dropout outside [0, 1), and for a front end
-    that `FrontEnd` refuses.
+    kernel, a depth, heads, expansion or width below 1, an unknown norm, a dropout or layer_drop outside [0, 1), an
+    unknown kind of dropout, and for a front end that `FrontEnd` refuses.
     """
 
     def __init__(
@@ -144,6 +160,8 @@ class Conformer(SequenceModel):
         kernel: int = 15,
         norm: str = "layer",
         dropout: float = 0.1,
+        dropout_kind: str = "frame",
+        layer_drop: float = 0.0,
         front_depth: int = 0,
         front_kernel: int = 5,
     ):
@@ -151,6 +169,7 @@ class Conformer(SequenceModel):
         check_at_least("heads", heads, 1, "4 heads look at four things at once")
         check_at_least("expansion", expansion, 1, "4 is the paper's")
         check_kernel("kernel", kernel)
+        check_layer_drop(layer_drop)
         if width % (2 * heads):
             raise InputError(
                 expected=f"a multiple of {2 * heads}: {heads} heads of an even size",
@@ -165,14 +184,22 @@ class Conformer(SequenceModel):
             encoded=width,
             norm=norm,
             dropout=dropout,
+            dropout_kind=dropout_kind,
             front_depth=front_depth,
             front_kernel=front_kernel,
         )
         self.input = nn.Linear(self.front_end.outputs, width)
-        self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
-            ConformerBlock(width, heads=heads, expansion=expansion, kernel=kernel, norm=norm, dropout=dropout)
-            for _ in range(depth)
+            ConformerBlock(
+                width,
+                heads=heads,
+                expansion=expansion,
+                kernel=kernel,
+                norm=norm,
+                dropout=self.dropout,
+                skipped=skipped,
+            )
+            for skipped in branch_shares(layer_drop, depth)
         )
 
     def encode(

@@ -22,10 +22,14 @@ def check_kernel(name: str, kernel: int) -> None:
 
 def check_dropout(dropout: float) -> None:
     """Raises InputError for a share of units outside [0, 1)."""
-    if not 0.0 <= dropout < 1.0:
-        raise InputError(
-            expected="a probability in [0, 1)",
-            got=dropout,
-            where="model.dropout",
-            hint="the share of units set to zero in training: 0.1 to 0.5 are usual",
-        )
+    _check_probability("dropout", dropout, "the share of units set to zero in training: 0.1 to 0.5 are usual")
+
+
+def check_layer_drop(layer_drop: float) -> None:
+    """Raises InputError for a share of utterances outside [0, 1)."""
+    _check_probability("layer_drop", layer_drop, "the share of utterances that skip the last block: 0.1 is usual")
+
+
+def _check_probability(name: str, value: float, hint: str) -> None:
+    if not 0.0 <= value < 1.0:
+        raise InputError(expected="a probability in [0, 1)", got=value, where=f"model.{name}", hint=hint)

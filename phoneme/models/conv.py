@@ -3,29 +3,43 @@
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from phoneme.models.checks import check_at_least, check_kernel
+from phoneme.models.checks import check_at_least, check_kernel, check_layer_drop
+from phoneme.models.dropout import FrameDropout, branch_shares
 from phoneme.models.masked import MaskedConv1d
 from phoneme.models.norm import FrameNorm
 from phoneme.models.sequence import SequenceModel
 
 
 class TcnBlock(nn.Module):
-    """x + dropout(W relu(norm(conv(x)))), the convolution dilated, plain or (`separable`) one filter a unit."""
+    """x + branch(dropout(W relu(norm(conv(x))))), the convolution dilated, plain or (`separable`) one filter a unit.
 
-    def __init__(self, width: int, kernel: int, dilation: int, *, separable: bool, norm: str, dropout: float):
+    `branch` is the dropout of the whole block, which `skipped` of the utterances skip in training.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        kernel: int,
+        dilation: int,
+        *,
+        separable: bool,
+        norm: str,
+        dropout: nn.Module,
+        skipped: float,
+    ):
         super().__init__()
         groups = width if separable else 1
         self.conv = MaskedConv1d(width, width, kernel, dilation=dilation, groups=groups)
         self.norm = FrameNorm(norm, width)
         self.activation = nn.ReLU()
         self.linear = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.branch = dropout, FrameDropout(skipped, "branch")
 
     def forward(
         self, frames: Float[Tensor, "batch frame width"], mask: Bool[Tensor, "batch frame"]
     ) -> Float[Tensor, "batch frame width"]:
         hidden = self.activation(self.norm(self.conv(frames, mask), mask))
-        return frames + self.dropout(self.linear(hidden))
+        return frames + self.branch(self.dropout(self.linear(hidden)))
 
 
 class Tcn(SequenceModel):
@@ -34,10 +48,11 @@ class Tcn(SequenceModel):
     Time-delay networks are Waibel et al. 1989; residual blocks with growing dilation Bai et al. 2018, here looking to
     both sides. `cycle` is the number of blocks before the dilation is 1 again: with kernel 3 and cycle 4, eight blocks
     see 61 frames. `separable` splits a convolution into one along the frames and one across the units (Chollet 2017):
-    fewer multiplications by about the kernel.
+    fewer multiplications by about the kernel. `layer_drop` is the share of utterances that skip the last block in
+    training; the earlier ones are skipped less (`branch_shares`).
 
     Raises InputError, `where` naming the key, for an even kernel, a depth, cycle or width below 1, an unknown norm, a
-    dropout outside [0, 1), and for a front end that `FrontEnd` refuses.
+    dropout or layer_drop outside [0, 1), an unknown kind of dropout, and for a front end that `FrontEnd` refuses.
     """
 
     def __init__(
@@ -52,12 +67,15 @@ class Tcn(SequenceModel):
         separable: bool = False,
         norm: str = "batch",
         dropout: float = 0.0,
+        dropout_kind: str = "frame",
+        layer_drop: float = 0.0,
         front_depth: int = 0,
         front_kernel: int = 5,
     ):
         check_at_least("depth", depth, 1, "each block widens what a frame sees")
         check_at_least("cycle", cycle, 1, "4 gives the dilations 1, 2, 4, 8")
         check_kernel("kernel", kernel)
+        check_layer_drop(layer_drop)
         super().__init__(
             coeffs=coeffs,
             classes=classes,
@@ -65,6 +83,7 @@ class Tcn(SequenceModel):
             encoded=width,
             norm=norm,
             dropout=dropout,
+            dropout_kind=dropout_kind,
             front_depth=front_depth,
             front_kernel=front_kernel,
         )
@@ -73,7 +92,8 @@ class Tcn(SequenceModel):
         self.receptive_field = 1 + reach  # frames on which one answer depends
         self.input = nn.Linear(self.front_end.outputs, width)
         self.blocks = nn.ModuleList(
-            TcnBlock(width, kernel, dilation, separable=separable, norm=norm, dropout=dropout) for dilation in dilations
+            TcnBlock(width, kernel, dilation, separable=separable, norm=norm, dropout=self.dropout, skipped=skipped)
+            for dilation, skipped in zip(dilations, branch_shares(layer_drop, depth), strict=True)
         )
         self.norm = FrameNorm(norm, width)
         self.activation = nn.ReLU()

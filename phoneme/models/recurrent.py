@@ -62,7 +62,7 @@ class Recurrent(SequenceModel):
     in zeros, a norm counts them, and an answer depends on the longest utterance of the batch. For comparison only.
 
     Raises InputError, `where` naming the key, for an unknown cell or norm, a depth or width below 1, a dropout outside
-    [0, 1), and for a front end that `FrontEnd` refuses.
+    [0, 1) or of an unknown kind, and for a front end that `FrontEnd` refuses.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class Recurrent(SequenceModel):
         masked: bool = True,
         norm: str = "none",
         dropout: float = 0.0,
+        dropout_kind: str = "frame",
         front_depth: int = 0,
         front_kernel: int = 5,
     ):
@@ -89,13 +90,14 @@ class Recurrent(SequenceModel):
             encoded=2 * width,
             norm=norm,
             dropout=dropout,
+            dropout_kind=dropout_kind,
             front_depth=front_depth,
             front_kernel=front_kernel,
         )
         inputs = [self.front_end.outputs] + [2 * width] * (depth - 1)
         self.layers = nn.ModuleList(BothDirections(cell, n, width) for n in inputs)
         self.norms = nn.ModuleList(FrameNorm(norm, 2 * width) for _ in inputs)
-        self.dropout, self.masked = nn.Dropout(dropout), masked
+        self.masked = masked
 
     def mask_of(
         self, inputs: Float[Tensor, "batch frame coeff"], lengths: Int64[Tensor, "utterance"]

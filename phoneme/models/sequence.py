@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from phoneme.errors import InputError
 from phoneme.models.checks import check_at_least, check_dropout, check_kernel
+from phoneme.models.dropout import FrameDropout, check_dropout_kind
 from phoneme.models.masked import MaskedConv1d, without_padding
 from phoneme.models.norm import FrameNorm
 
@@ -24,7 +25,7 @@ class FrontEnd(nn.Module):
     thinned out: each of them has a label. With depth 0 the frames pass through as they are.
     """
 
-    def __init__(self, coeffs: int, width: int, *, depth: int, kernel: int, norm: str, dropout: float):
+    def __init__(self, coeffs: int, width: int, *, depth: int, kernel: int, norm: str, dropout: nn.Module):
         super().__init__()
         check_at_least("front_depth", depth, 0, "0: no front end; 2 convolutions over 5 frames see 105 ms")
         check_kernel("front_kernel", kernel)
@@ -32,7 +33,7 @@ class FrontEnd(nn.Module):
         inputs = [coeffs] + [width] * (depth - 1)
         self.convs = nn.ModuleList(MaskedConv1d(n, width, kernel) for n in inputs[:depth])
         self.norms = nn.ModuleList(FrameNorm(norm, width) for _ in range(depth))
-        self.activation, self.dropout = nn.ReLU(), nn.Dropout(dropout)
+        self.activation, self.dropout = nn.ReLU(), dropout
 
     def forward(
         self, frames: Float[Tensor, "batch frame coeff"], mask: Bool[Tensor, "batch frame"]
@@ -45,9 +46,11 @@ class FrontEnd(nn.Module):
 class SequenceModel(nn.Module, ABC):
     """Base of the models that label every frame of an utterance at once: front end, `encode`, one linear output.
 
-    `encoded` is the number of units that `encode` gives a frame, `width` that of the front end.
+    `encoded` is the number of units that `encode` gives a frame, `width` that of the front end. `dropout`, which is one
+    module wherever it acts, has the kind that `FrameDropout` explains.
 
-    Raises InputError for a width below 1, a dropout outside [0, 1), and for what `FrontEnd` and the norm refuse.
+    Raises InputError for a width below 1, a dropout outside [0, 1) or of an unknown kind, and for what `FrontEnd`
+    and the norm refuse.
     """
 
     unit: ClassVar[str] = "utterance"
@@ -61,14 +64,19 @@ class SequenceModel(nn.Module, ABC):
         encoded: int,
         norm: str,
         dropout: float,
+        dropout_kind: str,
         front_depth: int,
         front_kernel: int,
     ):
         super().__init__()
         check_at_least("width", width, 1, "128 units train in minutes on one CPU core")
         check_dropout(dropout)
+        check_dropout_kind(dropout_kind)
         self.coeffs, self.classes = coeffs, classes
-        self.front_end = FrontEnd(coeffs, width, depth=front_depth, kernel=front_kernel, norm=norm, dropout=dropout)
+        self.dropout = FrameDropout(dropout, dropout_kind)
+        self.front_end = FrontEnd(
+            coeffs, width, depth=front_depth, kernel=front_kernel, norm=norm, dropout=self.dropout
+        )
         self.output = nn.Linear(encoded, classes)
 
     def forward(

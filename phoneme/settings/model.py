@@ -30,6 +30,7 @@ class SequenceConfig:
     depth: int = MISSING
     norm: str = MISSING
     dropout: float = MISSING
+    dropout_kind: str = MISSING
     front_depth: int = MISSING
     front_kernel: int = MISSING
 
@@ -58,6 +59,7 @@ class TcnConfig(SequenceConfig):
     kernel: int = MISSING
     cycle: int = MISSING
     separable: bool = MISSING
+    layer_drop: float = MISSING
 
 
 @dataclass
@@ -66,3 +68,4 @@ class ConformerConfig(SequenceConfig):
     heads: int = MISSING
     expansion: int = MISSING
     kernel: int = MISSING
+    layer_drop: float = MISSING

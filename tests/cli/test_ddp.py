@@ -248,10 +248,15 @@ def test_refused_in_a_multirun(tmp_path):
 
 @pytest.mark.parametrize("model", ["gru", "lstm", "tcn", "conformer"])
 def test_whole_utterances(model, tmp_path):
-    """Each utterance in one process, as many batches in both, and statistics of batch norm that both end with."""
+    """Each utterance in one process, as many batches in both, and statistics of batch norm that both end with.
+
+    What the first process finds with the best checkpoint is what both have validated, the average of the weights.
+    """
     done = run(
         BIN / "phoneme-train",
         f"model={model}",
+        "augment=specaugment",
+        "callbacks/averaging=ema",
         *TINY_SEQUENCE,
         "trainer.devices=2",
         "trainer.strategy=ddp",

@@ -19,7 +19,7 @@ def test_turned_vectors_know_their_distance_only():
 
 def test_attention_is_the_softmax_written_out():
     torch.manual_seed(0)
-    layer = Attention(8, heads=2, dropout=0.0)
+    layer = Attention(8, heads=2, dropout=torch.nn.Identity())
     frames, mask = torch.randn(1, 5, 8), torch.tensor([[True] * 3 + [False] * 2])
     queries, keys, values = layer.queries_keys_values(layer.norm(frames)).view(1, 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
     scores = rotate(queries) @ rotate(keys[..., :3, :]).transpose(-1, -2) / 2  # root of the head's size

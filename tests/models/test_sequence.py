@@ -8,7 +8,7 @@ from torch import nn
 
 from phoneme.errors import InputError
 from phoneme.losses import IGNORE, cross_entropy
-from phoneme.models import FRAME_NORMS, Conformer, Recurrent, SequenceModel, Tcn
+from phoneme.models import DROPOUT_KINDS, FRAME_NORMS, Conformer, Recurrent, SequenceModel, Tcn
 
 SIZES = {"coeffs": 39, "classes": 41}
 MAKERS = {
@@ -142,9 +142,10 @@ def test_the_same_training_gives_the_same_bits(make, real_utterances):
 
 
 @every_model
-def test_dropout_acts_in_training_only(make):
+@pytest.mark.parametrize("kind", DROPOUT_KINDS)
+def test_dropout_acts_in_training_only(make, kind):
     torch.manual_seed(0)
-    model, inputs = make(dropout=0.5), noise(LENGTHS, 40)
+    model, inputs = make(dropout=0.5, dropout_kind=kind), noise(LENGTHS, 40)
     real = torch.arange(40) < LENGTHS[:, None]
     assert not torch.equal(model(inputs, LENGTHS)[real], model(inputs, LENGTHS)[real])
     model.eval()
