@@ -7,12 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf, open_dict
 from pytorch_lightning import Callback
 
-from phoneme.config import CONF, register_schemas
+from phoneme.runs.compose import compose_train
 from phoneme.runs.train import train
 
 TINY = (
@@ -36,19 +33,9 @@ TINY_SEQUENCE = (
 
 def settings_of(folder: Path, *overrides: str, tiny: bool = True) -> dict[str, dict[str, Any]]:
     """`settings` and `portable` for `phoneme.runs.train.train`, as the command line composes them."""
-    register_schemas()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose(
-            "train", [*(TINY if tiny else ("trainer.accelerator=cpu",)), *overrides], return_hydra_config=True
-        )
-    with open_dict(config):
-        config.hydra.runtime.output_dir = str(folder)
-        HydraConfig.instance().set_config(config)
-        del config["hydra"]
-    return {
-        "settings": OmegaConf.to_container(config, resolve=True),
-        "portable": OmegaConf.to_container(config, resolve=False),
-    }
+    sizes = TINY if tiny else ("trainer.accelerator=cpu",)
+    settings, portable = compose_train([*sizes, *overrides], folder)
+    return {"settings": settings, "portable": portable}
 
 
 def train_in(folder: Path, *overrides: str, tiny: bool = True) -> dict[str, Any]:

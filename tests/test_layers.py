@@ -23,7 +23,7 @@ LAYERS = [
     {"checkpoint"},
     {"callbacks"},
     {"evaluation", "decode", "submission", "tracking"},
-    {"lab", "doctor"},
+    {"lab", "doctor", "search"},
     {"plots", "report"},
     {"runs"},
     {"cli"},

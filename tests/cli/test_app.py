@@ -10,27 +10,28 @@ from phoneme.config import CONF
 from tests.helpers import command, environment, train_in
 
 
-@pytest.mark.parametrize("name", ["train", "predict"])
+@pytest.mark.parametrize(("name", "says"), [("train", "context"), ("predict", "ckpt_path"), ("search", "space")])
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
-def test_answers_without_torch(name, arguments, tmp_path):
+def test_answers_without_torch(name, says, arguments, tmp_path):
     code = (
         f"import sys; sys.argv = ['phoneme-{name}', *{arguments}]\n"
         f"from phoneme.cli.{name} import main\n"
         "try: main()\n"
         "except SystemExit as stop: assert not stop.code, stop.code\n"
-        "heavy = {'torch', 'pytorch_lightning', 'wandb', 'matplotlib', 'numpy'} & sys.modules.keys()\n"
+        "heavy = {'torch', 'pytorch_lightning', 'wandb', 'matplotlib', 'numpy', 'optuna'} & sys.modules.keys()\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "context" in done.stdout if name == "train" else "ckpt_path" in done.stdout
+    assert says in done.stdout
 
 
 def test_help_names_every_group_and_option(tmp_path):
-    text = {name: command(name, "--help", cwd=tmp_path).stdout for name in ("train", "predict")}
+    text = {name: command(name, "--help", cwd=tmp_path).stdout for name in ("train", "predict", "search")}
+    page_of = {"decode": "predict", "space": "search"}
     hidden = {"common", "phoneme"}
     for group in (path for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"):
-        page = text["predict" if group.name == "decode" else "train"]
+        page = text[page_of.get(group.name, "train")]
         for option in group.glob("*.yaml"):
             assert option.stem in hidden or option.stem in page, f"{group.name}={option.stem} is not in --help"
 
