@@ -5,6 +5,7 @@ those of `phoneme-train` with the same settings. Where the system can fork, the 
 imported already: a trial then starts in a fraction of a second.
 """
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -12,7 +13,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -74,6 +74,8 @@ def _listen(connection: Connection, tell: Callable[[int, dict[str, float]], bool
 def warm_up() -> None:
     """Let the process that trials are forked from import what they need, while this one goes on."""
     if "forkserver" in multiprocessing.get_all_start_methods():
+        from multiprocessing import forkserver  # where there is none it cannot be imported
+
         _processes()
         forkserver.ensure_running()
 
@@ -115,14 +117,16 @@ def _train(connection: Connection, overrides: list[str], folder: Path) -> None:
 
     try:
         settings, portable = compose_train(overrides, folder)
-        summary = train(settings, portable, folder, multirun=True, watchers=(Report(tell),))
-        connection.send(("done", summary))
+        last = ("done", train(settings, portable, folder, multirun=True, watchers=(Report(tell),)))
     except Pruned as error:
-        connection.send(("pruned", str(error)))
-    except (Exception, KeyboardInterrupt) as error:
+        last = ("pruned", str(error))
+    except KeyboardInterrupt:
+        last = ("failed", "interrupted")
+    except Exception as error:
         traceback.print_exception(error)
-        message = str(error) if isinstance(error, PhonemeError) else f"{type(error).__name__}: {error}"
-        connection.send(("failed", message))
+        last = ("failed", str(error) if isinstance(error, PhonemeError) else f"{type(error).__name__}: {error}")
+    with contextlib.suppress(ConnectionError):
+        connection.send(last)
 
 
 def _write_into(path: Path) -> None:

@@ -151,6 +151,8 @@ def explained(url: str) -> Iterator[None]:
             hint=_hint(reason),
         ) from error
     except ImportError as error:
+        if "DB access module" not in str(error):
+            raise
         raise InputError(
             expected="the driver of this kind of database",
             got="none",

@@ -1,7 +1,9 @@
 """The study in its storage, with real SQLite files: locked, foreign, changed, shared."""
 
 import sqlite3
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 
@@ -48,6 +50,23 @@ def test_the_same_study_opens_again(url):
     study = opened(url)
     study.tell(study.ask(), 0.5)
     assert len(started(opened(url))) == 1
+
+
+@pytest.mark.filterwarnings(
+    "ignore::optuna.exceptions.ExperimentalWarning"
+)  # filters are the process's, not the thread's
+def test_many_may_open_a_new_storage_at_once(tmp_path):
+    for number in range(3):
+        together = threading.Barrier(8)
+
+        def open_one(
+            _: int, url: str = f"sqlite:///{tmp_path}/{number}.db", together: threading.Barrier = together
+        ) -> str:
+            together.wait()
+            return opened(url).user_attrs[module.DEFINITION]["metric"]
+
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(open_one, range(8))) == ["val/accuracy"] * 8
 
 
 def test_a_locked_storage(url, tmp_path, monkeypatch):
