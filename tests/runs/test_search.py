@@ -161,6 +161,11 @@ def test_a_hopeless_trial_is_pruned(tmp_path, monkeypatch, caplog):
         assert {line["epoch"] for line in csv.DictReader(file)} == {"0"}
 
 
+def test_another_sampler_and_pruner(tmp_path):
+    rows = search(tmp_path, RATES, sampler="tpe", pruner="hyperband", trials=2)
+    assert [row.number for row in rows] == [0, 1] and rows[0].state == "complete"
+
+
 def test_no_time_no_trial(tmp_path):
     assert search(tmp_path, RATES, timeout=1e-9, trials=3) == []
     assert lines(tmp_path) == []
