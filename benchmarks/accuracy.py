@@ -73,18 +73,13 @@ class Clock(Callback):
                 raise SystemExit
 
 
-def settings_of(name: str, overrides: list[str], folder: Path) -> tuple[dict, dict]:
+def settings_of(overrides: list[str], folder: Path) -> tuple[dict, dict]:
     """What `phoneme-train` would compose for a row."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
+    from phoneme.runs.compose import compose_job
 
-    from phoneme.config import CONF, register_schemas
-
-    register_schemas()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", [*overrides, "callbacks=none", "logger=none", "trainer.enable_progress_bar=false"])
-    settings = OmegaConf.to_container(config, resolve=True)
-    return settings, OmegaConf.to_container(config, resolve=False)
+    return compose_job(
+        "train", [*overrides, "callbacks=none", "logger=none", "trainer.enable_progress_bar=false"], folder
+    )
 
 
 def pace(name: str, overrides: list[str], folder: Path, updates: int = 8, seconds: float = 10.0) -> Clock:
@@ -92,7 +87,7 @@ def pace(name: str, overrides: list[str], folder: Path, updates: int = 8, second
     from phoneme.runs import train as runs
 
     clock = Clock(updates, seconds)
-    settings, portable = settings_of(name, overrides, folder)
+    settings, portable = settings_of(overrides, folder)
     built = runs._callbacks
     runs._callbacks = lambda settings: [*built(settings), clock]
     try:
@@ -110,7 +105,7 @@ def run(row: str, data: Path, minutes: float, seed: int, runs: Path) -> None:
     folder = runs / f"{row}-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    settings, _ = settings_of(row, shared, folder)
+    settings, _ = settings_of(shared, folder)
     clock = pace(row, shared, folder / "pace")
     updates = int(60 * minutes / clock.per_update)
     epochs = min(updates // clock.per_epoch, settings["trainer"]["max_epochs"])

@@ -4,11 +4,14 @@ The YAML files under `conf/` are the surface; each names its dataclass in its de
 type is refused while the configuration is composed, before torch is imported.
 """
 
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from phoneme.build import did_you_mean
+from phoneme.errors import InputError
 from phoneme.settings.baseline import LinearBaselineConfig, MlpBaselineConfig
 from phoneme.settings.commands import (
     ArgmaxConfig,
@@ -17,6 +20,7 @@ from phoneme.settings.commands import (
     HmmConfig,
     MedianConfig,
     PredictConfig,
+    SearchConfig,
     TrainConfig,
 )
 from phoneme.settings.data import LibriphoneConfig, Timit11Config
@@ -61,6 +65,7 @@ SCHEMAS = {
     ("", "predict"): PredictConfig,
     ("", "diagnose"): DiagnoseConfig,
     ("", "baseline"): BaselineConfig,
+    ("", "search"): SearchConfig,
     ("data", "libriphone"): LibriphoneConfig,
     ("data", "timit11"): Timit11Config,
     ("augment", "augment"): AugmentConfig,
@@ -94,3 +99,21 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     for (group, name), node in SCHEMAS.items():
         store.store(group=f"schema/{group}".rstrip("/"), name=name, node=node, package=group or "_global_")
+
+
+def refuse_unknown_keys(config: DictConfig, where: str = "") -> None:
+    """Raise InputError for a key that its section's dataclass does not have (`+section.key=value` slips past Hydra)."""
+    schema = OmegaConf.get_type(config)
+    known = [f.name for f in fields(schema)] if is_dataclass(schema) else list(config)
+    for key in config:
+        path = f"{where}.{key}".lstrip(".")
+        if key not in known:
+            raise InputError(
+                expected="a known setting",
+                got=path,
+                where="the command line or a YAML file",
+                hint=did_you_mean(str(key), known),
+            )
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+            refuse_unknown_keys(node, path)

@@ -7,13 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf, open_dict
 from pytorch_lightning import Callback
 
-from phoneme.config import CONF, register_schemas
 from phoneme.runs.baseline import run_baseline
+from phoneme.runs.compose import compose_job
 from phoneme.runs.train import train
 
 TINY = (
@@ -42,17 +39,8 @@ def settings_of(folder: Path, *overrides: str, tiny: bool = True) -> dict[str, d
 
 def composed(command: str, folder: Path, *overrides: str) -> dict[str, dict[str, Any]]:
     """`settings` and `portable` of a job of a command, whose run directory is `folder`."""
-    register_schemas()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose(command, list(overrides), return_hydra_config=True)
-    with open_dict(config):
-        config.hydra.runtime.output_dir = str(folder)
-        HydraConfig.instance().set_config(config)
-        del config["hydra"]
-    return {
-        "settings": OmegaConf.to_container(config, resolve=True),
-        "portable": OmegaConf.to_container(config, resolve=False),
-    }
+    settings, portable = compose_job(command, overrides, folder)
+    return {"settings": settings, "portable": portable}
 
 
 def train_in(folder: Path, *overrides: str, tiny: bool = True) -> dict[str, Any]:

@@ -23,7 +23,7 @@ LAYERS = [
     {"checkpoint"},
     {"callbacks"},
     {"evaluation", "baselines", "decode", "submission", "tracking"},
-    {"lab", "doctor"},
+    {"lab", "doctor", "search"},
     {"plots", "report"},
     {"runs"},
     {"cli"},

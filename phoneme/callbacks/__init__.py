@@ -5,6 +5,7 @@ from phoneme.callbacks.checkpoint import Checkpoint
 from phoneme.callbacks.critical_point import CriticalPointMonitor
 from phoneme.callbacks.epoch_lines import EpochLines
 from phoneme.callbacks.gradient_logger import GradientLogger
+from phoneme.callbacks.report import Pruned, Report
 from phoneme.callbacks.throughput import Throughput, peak_memory
 from phoneme.callbacks.warmup import LearningRateWarmup
 
@@ -14,6 +15,8 @@ __all__ = [
     "EpochLines",
     "GradientLogger",
     "LearningRateWarmup",
+    "Pruned",
+    "Report",
     "Throughput",
     "WeightAverage",
     "peak_memory",

@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from phoneme.build import did_you_mean
-from phoneme.config import CONF, register_schemas
+from phoneme.config import CONF, refuse_unknown_keys, register_schemas
 from phoneme.errors import InputError, PhonemeError
 
 INTERRUPTED = 130  # the shell's exit code for Ctrl-C: 128 + SIGINT
@@ -67,7 +67,7 @@ def run(task: Callable[[Job], None], config_name: str) -> None:
 
 
 def _job(cfg: DictConfig) -> Job:
-    _refuse_unknown_keys(cfg)
+    refuse_unknown_keys(cfg)
     state = HydraConfig.get()
     return Job(
         settings=OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True),
@@ -75,24 +75,6 @@ def _job(cfg: DictConfig) -> Job:
         folder=Path(state.runtime.output_dir),
         multirun=state.mode is RunMode.MULTIRUN,
     )
-
-
-def _refuse_unknown_keys(config: DictConfig, where: str = "") -> None:
-    """Raise InputError for a key that its section's dataclass does not have (`+section.key=value` slips past Hydra)."""
-    schema = OmegaConf.get_type(config)
-    known = [f.name for f in fields(schema)] if is_dataclass(schema) else list(config)
-    for key in config:
-        path = f"{where}.{key}".lstrip(".")
-        if key not in known:
-            raise InputError(
-                expected="a known setting",
-                got=path,
-                where="the command line or a YAML file",
-                hint=did_you_mean(str(key), known),
-            )
-        node = config._get_node(key)
-        if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
-            _refuse_unknown_keys(node, path)
 
 
 def _process() -> int:

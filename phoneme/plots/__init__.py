@@ -8,6 +8,7 @@ from phoneme.plots.extremes import plot_extremes
 from phoneme.plots.figure import save
 from phoneme.plots.gradients import plot_gradients
 from phoneme.plots.ratio import plot_minimum_ratio
+from phoneme.plots.search import plot_search
 from phoneme.plots.taylor import plot_taylor
 from phoneme.plots.timeline import plot_timeline
 
@@ -19,6 +20,7 @@ __all__ = [
     "plot_gradients",
     "plot_learning_curves",
     "plot_minimum_ratio",
+    "plot_search",
     "plot_taylor",
     "plot_timeline",
     "save",

@@ -1,5 +1,6 @@
 """What all pictures share: no window system, one look, atomic files."""
 
+import os
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,7 +19,7 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 def save(figure: Figure, path: Path, dpi: int = 150) -> Path:
     """Write the figure under `path`, whole or not at all; the folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         figure.savefig(partial, dpi=dpi, format=path.suffix[1:])
         partial.replace(path)

@@ -34,10 +34,17 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 TERMINATED = 143  # the shell's exit code for SIGTERM: 128 + 15
 
 
-def train(settings: dict[str, Any], portable: dict[str, Any], folder: Path, multirun: bool = False) -> dict[str, Any]:
+def train(
+    settings: dict[str, Any],
+    portable: dict[str, Any],
+    folder: Path,
+    multirun: bool = False,
+    watchers: tuple[Callback, ...] = (),
+) -> dict[str, Any]:
     """Train as `settings` say and leave the run's files in `folder`; returns the summary.
 
-    `portable` is the same configuration with its interpolations kept; it goes into the checkpoints.
+    `portable` is the same configuration with its interpolations kept; it goes into the checkpoints. `watchers` are
+    callbacks beside those of the configuration.
     """
     start = time.perf_counter()
     tracking.quieten_lightning()
@@ -48,7 +55,7 @@ def train(settings: dict[str, Any], portable: dict[str, Any], folder: Path, mult
     classifier = _classifier(settings, portable, stores, split, checkpoint)
     model, context = classifier.model, getattr(classifier.model, "context", 1)
     data = prepare(settings["data"], stores, split, unit=model.unit, context=context, seed=settings["seed"])
-    trainer, throughput = _trainer(settings, folder, multirun)
+    trainer, throughput = _trainer(settings, folder, multirun, watchers)
     try:
         tracking.log_config(trainer.loggers, portable)
         _fit(trainer, classifier, data, settings["ckpt_path"])
@@ -167,8 +174,10 @@ def _callbacks(settings: dict[str, Any]) -> list[Callback]:
     return warmup + configured
 
 
-def _trainer(settings: dict[str, Any], folder: Path, multirun: bool) -> tuple[Trainer, Throughput]:
-    callbacks = _callbacks(settings)
+def _trainer(
+    settings: dict[str, Any], folder: Path, multirun: bool, watchers: tuple[Callback, ...]
+) -> tuple[Trainer, Throughput]:
+    callbacks = [*_callbacks(settings), *watchers]
     tracking.keep_previous_metrics(folder)
     loggers = [build(section, f"logger.{name}") for name, section in settings["logger"].items() if section]
     section = dict(settings["trainer"])

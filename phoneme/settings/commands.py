@@ -91,3 +91,19 @@ class DiagnoseConfig:
     tolerance: float = MISSING
     gradient_tolerance: float | None = MISSING
     max_products: int | None = MISSING
+
+
+@dataclass
+class SearchConfig:
+    study: str = MISSING
+    storage: str = MISSING
+    new_study: bool = MISSING
+    train: list[str] = MISSING
+    space: Any = MISSING
+    metric: str = MISSING
+    direction: str = MISSING
+    sampler: str = MISSING
+    pruner: str = MISSING
+    trials: int = MISSING
+    timeout: float | None = MISSING
+    seed: int = MISSING

@@ -10,28 +10,31 @@ from phoneme.config import CONF
 from tests.helpers import command, environment, train_in
 
 
-@pytest.mark.parametrize("name", ["train", "predict", "baseline"])
+@pytest.mark.parametrize(
+    ("name", "says"), [("train", "context"), ("predict", "ckpt_path"), ("baseline", "context"), ("search", "space")]
+)
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
-def test_answers_without_torch(name, arguments, tmp_path):
+def test_answers_without_torch(name, says, arguments, tmp_path):
     code = (
         f"import sys; sys.argv = ['phoneme-{name}', *{arguments}]\n"
         f"from phoneme.cli.{name} import main\n"
         "try: main()\n"
         "except SystemExit as stop: assert not stop.code, stop.code\n"
-        "heavy = {'torch', 'pytorch_lightning', 'wandb', 'matplotlib', 'numpy', 'sklearn'} & sys.modules.keys()\n"
+        "modules = {'torch', 'pytorch_lightning', 'wandb', 'matplotlib', 'numpy', 'sklearn', 'optuna'}\n"
+        "heavy = modules & sys.modules.keys()\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert ("ckpt_path" if name == "predict" else "context") in done.stdout
+    assert says in done.stdout
 
 
 def test_help_names_every_group_and_option(tmp_path):
-    text = {name: command(name, "--help", cwd=tmp_path).stdout for name in ("train", "predict", "baseline")}
-    pages = {"decode": "predict", "baseline": "baseline"}  # of the groups that phoneme-train does not have
+    text = {name: command(name, "--help", cwd=tmp_path).stdout for name in ("train", "predict", "baseline", "search")}
+    page_of = {"decode": "predict", "baseline": "baseline", "space": "search"}
     hidden = {"common", "phoneme"}
     for group in (path for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"):
-        page = text[pages.get(group.name, "train")]
+        page = text[page_of.get(group.name, "train")]
         for option in group.glob("*.yaml"):
             assert option.stem in hidden or option.stem in page, f"{group.name}={option.stem} is not in --help"
 
