@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from phoneme.settings.commands import ArgmaxConfig, DiagnoseConfig, HmmConfig, MedianConfig, PredictConfig, TrainConfig
-from phoneme.settings.data import LibriphoneConfig, Timit11Config
+from phoneme.settings.data import AudioConfig, FeaturesConfig, LibriphoneConfig, LogMelConfig, Timit11Config
 from phoneme.settings.model import ConformerConfig, LinearConfig, MlpConfig, RecurrentConfig, TcnConfig
 from phoneme.settings.training import (
     AdagradConfig,
@@ -45,6 +45,9 @@ SCHEMAS = {
     ("", "diagnose"): DiagnoseConfig,
     ("data", "libriphone"): LibriphoneConfig,
     ("data", "timit11"): Timit11Config,
+    ("data", "audio"): AudioConfig,
+    ("features", "features"): FeaturesConfig,
+    ("features", "logmel"): LogMelConfig,
     ("model", "linear"): LinearConfig,
     ("model", "mlp"): MlpConfig,
     ("model", "recurrent"): RecurrentConfig,

@@ -32,6 +32,7 @@ class TrainConfig:
     ckpt_path: str | None = None
     compile: bool = False
     data: Any = MISSING
+    features: Any = MISSING
     model: Any = MISSING
     loss: Any = MISSING
     optim: Any = MISSING
