@@ -1,6 +1,7 @@
 """A corpus with the chosen columns and scale in place of its own."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from jaxtyping import Float
 from torch import Tensor
@@ -60,7 +61,7 @@ class Featured:
     def has_split(self, split: str) -> bool:
         return self.corpus.has_split(split)
 
-    def files(self, split: str) -> list:
+    def files(self, split: str) -> list[Path]:
         return self.corpus.files(split)
 
     def utterances(self, split: str) -> "FeaturedUtterances":
