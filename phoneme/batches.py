@@ -60,7 +60,7 @@ class Batches(ABC):
             raise InputError(
                 expected=f"{state['batches']} batches an epoch, as in the checkpoint (made in mid-epoch)",
                 got=len(self),
-                where="data.batch_size or data.batch_frames, trainer.devices",
+                where="data.batch_size, data.batch_frames or data.batch_utterances, trainer.devices",
                 hint="set them as they were, or continue from the end of an epoch",
             )
 
@@ -69,16 +69,16 @@ class Batches(ABC):
         return torch.Generator().manual_seed(self.seed * EPOCH_STRIDE + self.epoch)
 
 
-class FrameBatches(Batches):
-    """Batches of frame indices; shuffled each epoch if `seed` is given.
+class IndexBatches(Batches):
+    """Batches of indices, of frames or of utterances; shuffled each epoch if `seed` is given.
 
-    An epoch is cut into the fewest equal batches of at most `batch_size` frames a process: sizes differ by at most
-    one, every frame is in exactly one batch of exactly one process, and no last batch is too small for BatchNorm.
+    An epoch is cut into the fewest equal batches of at most `batch_size` a process: sizes differ by at most one, every
+    index is in exactly one batch of exactly one process, and no last batch is too small for BatchNorm.
     """
 
     def __init__(
         self,
-        index: Int64[Tensor, "frame"],
+        index: Int64[Tensor, "n"],
         batch_size: int,
         *,
         seed: int | None = None,
@@ -88,14 +88,14 @@ class FrameBatches(Batches):
         super().__init__(seed, rank, world)
         if batch_size < 1:
             raise InputError(
-                expected="at least 1 frame a batch",
+                expected="at least 1 a batch",
                 got=batch_size,
-                where="data.batch_size, data.eval_batch_size or batch_size",
-                hint="512 is the course's; larger ones suit a GPU",
+                where="data.batch_size, data.eval_batch_size, data.batch_utterances or batch_size",
+                hint="512 frames are the course's; larger ones suit a GPU",
             )
         if len(index) < world:
             raise InputError(
-                expected=f"at least {world} frames, one a process",
+                expected=f"at least {world} frames or utterances, one a process",
                 got=len(index),
                 where="trainer.devices",
                 hint="use fewer processes or more data",

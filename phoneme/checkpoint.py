@@ -18,6 +18,7 @@ from phoneme.files import write_tensors
 log = logging.getLogger(__name__)
 
 FORMAT = 1  # of the "phoneme" entry
+PREFIX = "model."  # of the weights: the attribute of the LightningModule
 
 
 def make_recipe(
@@ -46,7 +47,7 @@ def make_recipe(
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint written by `phoneme-train`.
+    """The content of a checkpoint written by `phoneme-train` or `phoneme-baseline`.
 
     Raises InputError if the file is missing, damaged, or somebody else's. Nothing in the file is executed.
     """
@@ -78,6 +79,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def write_checkpoint(
+    path: Path, model: nn.Module, recipe: dict[str, Any], *, step: int, history: list[dict[str, int | float]]
+) -> Path:
+    """Save a model that no trainer has trained, for all that reads checkpoints but a training that continues.
+
+    `step` counts what was done to its weights, `history` has an entry an epoch, if there were epochs.
+    """
+    weights = {f"{PREFIX}{name}": value.cpu() for name, value in model.state_dict().items()}
+    return write_tensors(path, {"phoneme": recipe, "state_dict": weights, "global_step": step, "history": history})
+
+
 def load(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
     """The trained model of a checkpoint, in evaluation mode on `device`; no configuration is needed.
 
@@ -106,8 +118,7 @@ def model_of(checkpoint: dict[str, Any], path: str | Path) -> nn.Module:
             hint="the file is not a checkpoint of phoneme-train: do not trust it",
         )
     model = build(recipe["model"], "model", coeffs=recipe["coeffs"], classes=len(recipe["phones"]["phones"]))
-    prefix = "model."
-    weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    weights = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
     model.load_state_dict(weights)
     return model.eval()
 
@@ -118,7 +129,17 @@ def features_of(checkpoint: dict[str, Any]) -> Features:
 
 
 def check_resumable(checkpoint: dict[str, Any], recipe: dict[str, Any], path: str | Path) -> None:
-    """Raise InputError if training with `recipe` cannot continue from `checkpoint`: another model or other features."""
+    """Raise InputError if training with `recipe` cannot continue from `checkpoint`.
+
+    It has another model or other features, or no optimizer's state.
+    """
+    if "optimizer_states" not in checkpoint:
+        raise InputError(
+            expected="a checkpoint of phoneme-train, with the state of its optimizer",
+            got="one without: of phoneme-baseline",
+            where=f"ckpt_path={path}",
+            hint="predict and diagnose with it; a training starts from its own last.ckpt, or anew",
+        )
     saved = checkpoint["phoneme"]
     before, now = (
         part["model"]

@@ -10,6 +10,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from phoneme.augment import Augment
 from phoneme.datamodule import FrameBatch, UtteranceBatch
 from phoneme.errors import DivergedError
 from phoneme.metrics import FrameMetrics, MeanLoss
@@ -17,13 +18,15 @@ from phoneme.optim import make_optimizer, make_schedule
 from phoneme.phones import PhoneTable
 
 
-def step_seed(seed: int, rank: int, epoch: int, batch: int) -> int:
-    """The seed of one training step's random numbers (dropout): a hash, so that no two steps or processes share one.
+def step_seed(seed: int, rank: int, epoch: int, batch: int, purpose: str = "") -> int:
+    """The seed of one training step's random numbers: a hash, so that no two steps or processes share one.
+
+    `purpose` tells those of an explicit generator ("augment") from the default generators' (dropout).
 
     Because it depends on nothing that happened before, a resumed run draws what the uninterrupted one would have
     drawn, and whoever else draws random numbers (a callback, a diagnosis) cannot change the training.
     """
-    digest = hashlib.blake2b(f"{seed} {rank} {epoch} {batch}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(f"{seed} {rank} {epoch} {batch} {purpose}".rstrip().encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
@@ -41,9 +44,12 @@ class PhonemeClassifier(LightningModule):
     """Trains `model` to label frames.
 
     `recipe` is what `phoneme.checkpoint` needs to build the model again, in primitives; it goes into the checkpoint.
-    Metrics: `train/loss` and `train/accuracy` over the epoch as it was trained (dropout on, weights moving),
-    `train/loss_step` and `train/learning_rate` at logging steps, `val/…` over all validation frames. While the rate
-    warms up, `schedule` waits; the ramp itself is `phoneme.callbacks.LearningRateWarmup`.
+    `augment`, if given, changes each training batch, with a generator that is seeded for the step; nobody else sees
+    the changed batch.
+
+    Metrics: `train/loss` and `train/accuracy` over the epoch as it was trained (augmentation and dropout on, weights
+    moving), `train/loss_step` and `train/learning_rate` at logging steps, `val/…` over all validation frames. While the
+    rate warms up, `schedule` waits; the ramp itself is `phoneme.callbacks.LearningRateWarmup`.
     """
 
     def __init__(
@@ -56,9 +62,10 @@ class PhonemeClassifier(LightningModule):
         schedule: dict[str, Any],
         seed: int,
         recipe: dict[str, Any],
+        augment: Augment | None = None,
     ):
         super().__init__()
-        self.model, self.loss = model, loss
+        self.model, self.loss, self.augment = model, loss, augment
         self.optim, self.schedule, self.seed, self.recipe = optim, schedule, seed, recipe
         self.val_metrics = FrameMetrics(len(phones), phones.silence)
         self.val_loss = MeanLoss()
@@ -80,6 +87,9 @@ class PhonemeClassifier(LightningModule):
         seed_generators(self.device, step_seed(self.seed, self.global_rank, self.current_epoch, batch_idx))
 
     def training_step(self, batch: FrameBatch | UtteranceBatch, batch_idx: int) -> Tensor:
+        if self.augment is not None:
+            seed = step_seed(self.seed, self.global_rank, self.current_epoch, batch_idx, "augment")
+            batch = self.augment(batch, torch.Generator(self.device).manual_seed(seed))
         logits = self(batch)
         loss = self.loss(logits, batch.targets)
         with torch.no_grad():

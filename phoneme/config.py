@@ -9,12 +9,29 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from phoneme.settings.commands import ArgmaxConfig, DiagnoseConfig, HmmConfig, MedianConfig, PredictConfig, TrainConfig
+from phoneme.settings.baseline import LinearBaselineConfig, MlpBaselineConfig
+from phoneme.settings.commands import (
+    ArgmaxConfig,
+    BaselineConfig,
+    DiagnoseConfig,
+    HmmConfig,
+    MedianConfig,
+    PredictConfig,
+    TrainConfig,
+)
 from phoneme.settings.data import AudioConfig, FeaturesConfig, LibriphoneConfig, LogMelConfig, Timit11Config
-from phoneme.settings.model import ConformerConfig, LinearConfig, MlpConfig, RecurrentConfig, TcnConfig
+from phoneme.settings.model import (
+    ConformerConfig,
+    LinearConfig,
+    MlpConfig,
+    RecurrentConfig,
+    TcnConfig,
+    WindowedRecurrentConfig,
+)
 from phoneme.settings.training import (
     AdagradConfig,
     AdamConfig,
+    AugmentConfig,
     CrossEntropyConfig,
     FinalConfig,
     MomentumConfig,
@@ -43,14 +60,17 @@ SCHEMAS = {
     ("", "train"): TrainConfig,
     ("", "predict"): PredictConfig,
     ("", "diagnose"): DiagnoseConfig,
+    ("", "baseline"): BaselineConfig,
     ("data", "libriphone"): LibriphoneConfig,
     ("data", "timit11"): Timit11Config,
     ("data", "audio"): AudioConfig,
     ("features", "features"): FeaturesConfig,
     ("features", "logmel"): LogMelConfig,
+    ("augment", "augment"): AugmentConfig,
     ("model", "linear"): LinearConfig,
     ("model", "mlp"): MlpConfig,
     ("model", "recurrent"): RecurrentConfig,
+    ("model", "windowed_recurrent"): WindowedRecurrentConfig,
     ("model", "tcn"): TcnConfig,
     ("model", "conformer"): ConformerConfig,
     ("loss", "cross_entropy"): CrossEntropyConfig,
@@ -67,6 +87,8 @@ SCHEMAS = {
     ("decode", "argmax"): ArgmaxConfig,
     ("decode", "median"): MedianConfig,
     ("decode", "hmm"): HmmConfig,
+    ("baseline", "linear"): LinearBaselineConfig,
+    ("baseline", "mlp"): MlpBaselineConfig,
 }
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from phoneme.batches import Batches, FrameBatches, UtteranceBatches
+from phoneme.batches import Batches, IndexBatches, UtteranceBatches
 from phoneme.errors import InputError
 from phoneme.losses import IGNORE
 from phoneme.metrics import at_boundary
@@ -70,8 +70,9 @@ class UtteranceBatch(NamedTuple):
 class PhonemeData(LightningDataModule):
     """Training and validation batches of one labelled store.
 
-    `unit` is what the model labels at once: "frame" (windows of `context` frames) or "utterance" (whole ones, at most
-    `batch_frames` padded frames a batch). `device` is "auto" or "cpu": where the frames are kept.
+    `unit` is what the model labels at once: "frame" (windows of `context` frames) or "utterance" (whole ones of similar
+    length, at most `batch_frames` padded frames a batch; or `batch_utterances` of them, of any length). `device` is
+    "auto" or "cpu": where the frames are kept.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class PhonemeData(LightningDataModule):
         batch_size: int = 512,
         eval_batch_size: int = 2048,
         batch_frames: int = 16_000,
+        batch_utterances: int | None = None,
         device: str = "auto",
         seed: int = 0,
     ):
@@ -95,9 +97,11 @@ class PhonemeData(LightningDataModule):
                 where="data.device",
                 hint="auto keeps the frames on the training device if they fill less than half of it",
             )
+        if unit == "frame" and batch_utterances is not None:
+            log.warning("data.batch_utterances has no effect: this model labels frames; data.batch_size counts them")
         self.store, self.split, self.unit, self.context = store, split, unit, context
         self.batch_size, self.eval_batch_size, self.batch_frames = batch_size, eval_batch_size, batch_frames
-        self.device, self.seed = device, seed
+        self.batch_utterances, self.device, self.seed = batch_utterances, device, seed
         self.boundary = at_boundary(store.labels, store.offsets)
         self.lengths = store.offsets.diff()
         self.training: Batches | None = None
@@ -137,10 +141,18 @@ class PhonemeData(LightningDataModule):
     ) -> Batches:
         """Batches of the utterances `ids` for one process of `world`; shuffled if `seed` is given."""
         rows = self.store.rows_of(ids)
+        if self.unit == "utterance" and self.batch_utterances is not None:
+            return IndexBatches(rows, self.batch_utterances, seed=seed, rank=rank, world=world)
         if self.unit == "utterance":
             return UtteranceBatches(rows, self.lengths[rows], self.batch_frames, seed=seed, rank=rank, world=world)
         index = self.store.frame_indices(rows).to(self.store.frames.device)  # once, not batch by batch
-        return FrameBatches(index, batch_size, seed=seed, rank=rank, world=world)
+        return IndexBatches(index, batch_size, seed=seed, rank=rank, world=world)
+
+    def draw(self, ids: tuple[str, ...], frames: int, seed: int = 0) -> Int64[Tensor, "n"]:
+        """The numbers of `frames` frames drawn at random from the utterances `ids`, ascending; or all."""
+        index, generator = self.store.frame_indices(self.store.rows_of(ids)), torch.Generator().manual_seed(seed)
+        chosen = index[torch.randperm(len(index), generator=generator)[:frames]].sort().values
+        return chosen.to(self.store.frames.device)
 
     def probe(
         self, ids: tuple[str, ...], frames: int, batch_size: int, seed: int = 0
@@ -160,12 +172,10 @@ class PhonemeData(LightningDataModule):
                     where=f"{name} of the probe set",
                     hint="1024 frames suit a small network",
                 )
-        rows, generator = self.store.rows_of(ids), torch.Generator().manual_seed(seed)
         if self.unit == "frame":
-            index = self.store.frame_indices(rows)
-            chosen = index[torch.randperm(len(index), generator=generator)[:frames]].sort().values
-            plan: Batches = FrameBatches(chosen.to(self.store.frames.device), batch_size)
+            plan: Batches = IndexBatches(self.draw(ids, frames, seed), batch_size)
         else:
+            rows, generator = self.store.rows_of(ids), torch.Generator().manual_seed(seed)
             rows = rows[torch.randperm(len(rows), generator=generator)]
             enough = int((self.lengths[rows].cumsum(0) < frames).sum()) + 1
             rows = rows[:enough]

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from phoneme.batches import FrameBatches, UtteranceBatches
+from phoneme.batches import Batches, IndexBatches, UtteranceBatches
 from phoneme.datamodule import PhonemeData, fits
 from phoneme.metrics import FrameMetrics, MeanLoss
 from phoneme.store import FrameStore
@@ -29,17 +29,15 @@ def evaluate(
     model: nn.Module,
     loss: Callable[[Tensor, Tensor], Tensor],
     data: PhonemeData,
-    ids: tuple[str, ...],
+    batches: Batches,
     device: torch.device,
 ) -> Evaluation:
-    """Loss and metrics of `model` over every frame of the utterances `ids`."""
+    """Loss and metrics of `model` over every frame of `batches` of `data`."""
     model.eval().to(device)
     phones = data.store.phones
     frame_metrics = FrameMetrics(len(phones), phones.silence, sync_on_compute=False).to(device)
     mean_loss = MeanLoss(sync_on_compute=False).to(device)
-    for indices in tqdm(
-        data.batches(ids, data.eval_batch_size), desc="evaluating", unit="batch", leave=False, disable=None
-    ):
+    for indices in tqdm(batches, desc="evaluating", unit="batch", leave=False, disable=None):
         batch = type(gathered := data.gather(indices))(*(part.to(device) for part in gathered))
         logits = model(*batch.arguments)
         mean_loss.update(loss(logits, batch.targets), batch.targets)
@@ -93,7 +91,7 @@ def _log_posteriors(
         store = store.to(device)
     home = store.frames.device
     if model.unit == "frame":
-        for index in _progress(FrameBatches(wanted, batch_size)):
+        for index in _progress(IndexBatches(wanted, batch_size)):
             windows = gather_windows(store.frames, store.offsets, index.to(home), model.context)
             yield index, model(windows.to(device)).float().log_softmax(-1)
         return
@@ -105,5 +103,5 @@ def _log_posteriors(
         yield index[mask].cpu(), logits[mask.to(device)].float().log_softmax(-1)
 
 
-def _progress(batches: FrameBatches | UtteranceBatches) -> tqdm:
+def _progress(batches: IndexBatches | UtteranceBatches) -> tqdm:
     return tqdm(batches, desc="predicting", unit="batch", leave=False, disable=None)

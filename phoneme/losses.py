@@ -24,15 +24,24 @@ IGNORE = -100  # PyTorch's own default for `ignore_index`
 
 
 def cross_entropy(
-    logits: Float[Tensor, "... classes"], targets: Int[Tensor, "..."], *, label_smoothing: float = 0.0
+    logits: Float[Tensor, "... classes"],
+    targets: Int[Tensor, "..."],
+    *,
+    label_smoothing: float = 0.0,
+    padding_class: int | None = None,
 ) -> Float[Tensor, ""]:
     """The negative log-likelihood of the labels: mean over frames of -ln softmax(y)[target].
 
-    With `label_smoothing` s the one-hot target becomes (1 - s) one-hot + s / classes (Szegedy et al. 2016).
+    With `label_smoothing` s the one-hot target becomes (1 - s) one-hot + s / classes (Szegedy et al. 2016). With a
+    `padding_class`, frames without a label count as that class: the unmasked loss of most notebooks, for comparison.
+    Raises InputError for a class that there is not.
 
     >>> cross_entropy(torch.zeros(5, 4), torch.tensor([0, 1, 2, 3, IGNORE])).exp()  # an even guess
     tensor(4.)
     """
+    if padding_class is not None:
+        _check_class(padding_class, logits.shape[-1])
+        targets = targets.where(targets != IGNORE, padding_class)
     total = F.cross_entropy(
         _widened(logits).flatten(end_dim=-2),  # [..., classes] -> [frame, classes]
         targets.flatten().long(),
@@ -62,7 +71,7 @@ def mse_on_softmax(logits: Float[Tensor, "... classes"], targets: Int[Tensor, ".
 LOSSES = MappingProxyType({"cross_entropy": cross_entropy, "mse": mse_on_softmax})
 
 
-def make_loss(name: str, **options: float) -> Callable[[Tensor, Tensor], Tensor]:
+def make_loss(name: str, **options: float | int | None) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss `(logits, targets) -> scalar` of this name, its options bound.
 
     Raises InputError for an unknown name, an option this loss does not have, or a smoothing outside [0, 1).
@@ -87,6 +96,16 @@ def make_loss(name: str, **options: float) -> Callable[[Tensor, Tensor], Tensor]
             hint="0.1 is usual; 1 would leave nothing of the label",
         )
     return partial(LOSSES[name], **options)
+
+
+def _check_class(padding_class: int, classes: int) -> None:
+    if not 0 <= padding_class < classes:
+        raise InputError(
+            expected=f"a class from 0 to {classes - 1}, or null",
+            got=padding_class,
+            where="loss.padding_class",
+            hint="null leaves padded frames out; the notebooks count them as class 0",
+        )
 
 
 def _widened(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

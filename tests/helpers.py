@@ -13,6 +13,7 @@ from omegaconf import OmegaConf, open_dict
 from pytorch_lightning import Callback
 
 from phoneme.config import CONF, register_schemas
+from phoneme.runs.baseline import run_baseline
 from phoneme.runs.train import train
 
 TINY = (
@@ -36,11 +37,14 @@ TINY_SEQUENCE = (
 
 def settings_of(folder: Path, *overrides: str, tiny: bool = True) -> dict[str, dict[str, Any]]:
     """`settings` and `portable` for `phoneme.runs.train.train`, as the command line composes them."""
+    return composed("train", folder, *(TINY if tiny else ("trainer.accelerator=cpu",)), *overrides)
+
+
+def composed(command: str, folder: Path, *overrides: str) -> dict[str, dict[str, Any]]:
+    """`settings` and `portable` of a job of a command, whose run directory is `folder`."""
     register_schemas()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose(
-            "train", [*(TINY if tiny else ("trainer.accelerator=cpu",)), *overrides], return_hydra_config=True
-        )
+        config = compose(command, list(overrides), return_hydra_config=True)
     with open_dict(config):
         config.hydra.runtime.output_dir = str(folder)
         HydraConfig.instance().set_config(config)
@@ -55,6 +59,14 @@ def train_in(folder: Path, *overrides: str, tiny: bool = True) -> dict[str, Any]
     """Train in this process, a tiny network unless `tiny` is off; returns the summary."""
     folder.mkdir(parents=True, exist_ok=True)
     return train(**settings_of(folder, *overrides, tiny=tiny), folder=folder)
+
+
+TINY_BASELINE = ("frames=1500", "context=3", "device=cpu")
+
+
+def baseline_in(folder: Path, *overrides: str) -> dict[str, Any]:
+    """Fit a baseline in this process, to few frames; returns the summary."""
+    return run_baseline(**composed("baseline", folder, *TINY_BASELINE, *overrides), folder=folder)
 
 
 def command(name: str, *overrides: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess:

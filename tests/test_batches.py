@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phoneme.batches import FrameBatches, UtteranceBatches
+from phoneme.batches import IndexBatches, UtteranceBatches
 from phoneme.errors import InputError
 
 seeds = st.none() | st.integers(0, 5)
@@ -19,7 +19,7 @@ def utterance_batches(sizes: list[int], **options) -> UtteranceBatches:
 @given(st.integers(4, 300), st.integers(1, 70), st.integers(1, 4), seeds, st.integers(0, 3))
 def test_each_frame_is_in_one_batch_of_one_process(n, batch_size, world, seed, epoch):
     index = torch.arange(100, 100 + n)
-    loaders = [FrameBatches(index, batch_size, seed=seed, rank=rank, world=world) for rank in range(world)]
+    loaders = [IndexBatches(index, batch_size, seed=seed, rank=rank, world=world) for rank in range(world)]
     for loader in loaders:
         loader.set_epoch(epoch)
     taken = [list(loader) for loader in loaders]
@@ -65,7 +65,7 @@ def test_every_epoch_has_the_same_number_of_utterance_batches_and_no_fuller_ones
 
 def test_order_depends_on_the_epoch_and_on_the_seed_only():
     def order(seed: int, epoch: int) -> torch.Tensor:
-        loader = FrameBatches(torch.arange(50), 8, seed=seed)
+        loader = IndexBatches(torch.arange(50), 8, seed=seed)
         loader.set_epoch(epoch)
         return torch.cat(list(loader))
 
@@ -77,7 +77,7 @@ def test_order_depends_on_the_epoch_and_on_the_seed_only():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: FrameBatches(torch.arange(100), 8, seed=1),
+        lambda: IndexBatches(torch.arange(100), 8, seed=1),
         lambda: utterance_batches([7, 9, 30, 11, 24, 8] * 4, seed=1),
     ],
 )
@@ -98,7 +98,7 @@ def test_resumes_in_the_middle_of_an_epoch(make):
 
 
 def test_a_new_epoch_forgets_where_the_old_one_stopped():
-    loader = FrameBatches(torch.arange(100), 10, seed=0)
+    loader = IndexBatches(torch.arange(100), 10, seed=0)
     loader.load_state_dict({"epoch": 0, "handed_out": 10, "batches": 10})
     loader.set_epoch(1)
     assert len(list(loader)) == 10
@@ -107,8 +107,8 @@ def test_a_new_epoch_forgets_where_the_old_one_stopped():
 def test_a_position_in_other_batches_is_refused():
     state = {"epoch": 0, "handed_out": 4, "batches": 10}
     for other in (
-        FrameBatches(torch.arange(100), 20, seed=0),
-        FrameBatches(torch.arange(100), 10, seed=0, world=2),
+        IndexBatches(torch.arange(100), 20, seed=0),
+        IndexBatches(torch.arange(100), 10, seed=0, world=2),
     ):
         with pytest.raises(InputError, match=r"10 batches an epoch, as in the checkpoint[\s\S]*got 5[\s\S]*batch_size"):
             other.load_state_dict(state)
@@ -117,13 +117,13 @@ def test_a_position_in_other_batches_is_refused():
 
 def test_too_few_frames_for_the_processes():
     with pytest.raises(InputError, match=r"at least 3 frames, one a process, got 2[\s\S]*trainer.devices"):
-        FrameBatches(torch.arange(2), 8, world=3)
+        IndexBatches(torch.arange(2), 8, world=3)
     with pytest.raises(InputError, match=r"at least 3 utterances, one a process, got 2"):
         utterance_batches([5, 5], world=3)
 
 
 def test_batch_size_must_be_positive():
     with pytest.raises(InputError, match=r"at least 1 frame a batch, got 0[\s\S]*data.batch_size"):
-        FrameBatches(torch.arange(9), 0)
+        IndexBatches(torch.arange(9), 0)
     with pytest.raises(InputError, match=r"at least 1 frame a batch, got 0[\s\S]*data.batch_frames"):
         UtteranceBatches(torch.arange(2), torch.tensor([3, 4]), 0)

@@ -4,10 +4,14 @@ import pytest
 
 from phoneme.config import CONF
 from tests.folders import audio_folder
-from tests.helpers import TINY_SEQUENCE, train_in
+from tests.helpers import TINY_SEQUENCE, baseline_in, train_in
 
-GROUPS = ("features", "model", "loss", "optim", "schedule", "callbacks", "logger", "trainer", "experiment")
+GROUPS = ("features", "augment", "model", "loss", "optim", "schedule", "callbacks", "logger", "trainer", "experiment")
 UTTERANCES = ("model=gru", "model=lstm", "model=tcn", "model=conformer")
+FEWER = {  # of what a recipe computes for minutes, so that its test takes seconds
+    "experiment=peer_bilstm": ("model.width=8", "model.depth=1", "model.context=5"),
+    "experiment=peer_bigru": ("model.width=16", "data.batch_utterances=2"),
+}
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
 
@@ -23,8 +27,14 @@ def test_every_choice_trains_a_batch(choice, tmp_path):
 
 @pytest.mark.parametrize("choice", [c for c in CHOICES if c.startswith("experiment=")])
 def test_every_recipe_trains_a_batch_as_it_is(choice, tmp_path):
-    summary = train_in(tmp_path, choice, "trainer.fast_dev_run=true", tiny=False)
+    summary = train_in(tmp_path, choice, *FEWER.get(choice, ()), "trainer.fast_dev_run=true", tiny=False)
     assert summary["parameters"] > 0
+
+
+@pytest.mark.parametrize("choice", sorted(path.stem for path in (CONF / "baseline").glob("*.yaml")))
+def test_every_baseline_is_fitted(choice, tmp_path):
+    summary = baseline_in(tmp_path, f"baseline={choice}", "context=1", "baseline.max_iter=30")
+    assert summary["baseline"] == choice and summary["val_accuracy"] > 0.3
 
 
 def test_every_value_carries_a_comment():

@@ -67,10 +67,26 @@ def test_utterance_batches_hold_whole_utterances_and_mask_their_padding(store, s
     assert seen == len(split.val)
 
 
+def test_batches_of_so_many_utterances_have_any_length(store, split):
+    data = PhonemeData(store, split, unit="utterance", batch_utterances=8, device="cpu")
+    plan = list(data.batches(split.train, 1, seed=0))
+    assert torch.equal(torch.cat(plan).sort().values, store.rows_of(split.train).sort().values)
+    assert {len(rows) for rows in plan} <= {7, 8}
+    filled = [float((data.gather(rows).targets != IGNORE).float().mean()) for rows in plan]
+    similar = PhonemeData(store, split, unit="utterance", batch_frames=5000, device="cpu")
+    alike = [float((similar.gather(rows).targets != IGNORE).float().mean()) for rows in similar.batches(split.train, 1)]
+    assert sum(filled) / len(filled) < 0.9 < sum(alike) / len(alike)
+
+
+def test_a_count_of_utterances_says_nothing_to_a_model_of_frames(store, split, caplog):
+    PhonemeData(store, split, unit="frame", batch_utterances=8)
+    assert "data.batch_utterances has no effect" in caplog.text
+
+
 def test_evaluation_of_utterances_is_that_of_their_frames(store, split):
     model = FrameByFrame()
     data = PhonemeData(store, split, unit="utterance", batch_frames=4_000)
-    found = evaluate(model, make_loss("cross_entropy"), data, split.val, CPU)
+    found = evaluate(model, make_loss("cross_entropy"), data, data.batches(split.val, 2048), CPU)
     index = store.frame_indices(store.rows_of(split.val))
     logits, labels = model.linear(store.frames[index]), store.labels[index].long()
     assert found.metrics["accuracy"] == pytest.approx((logits.argmax(1) == labels).double().mean().item())

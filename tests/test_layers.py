@@ -24,7 +24,7 @@ LAYERS = [
     {"classifier"},
     {"checkpoint"},
     {"callbacks"},
-    {"evaluation", "decode", "submission", "tracking"},
+    {"evaluation", "baselines", "decode", "submission", "tracking"},
     {"lab", "doctor"},
     {"plots", "report"},
     {"runs"},

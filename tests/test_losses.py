@@ -106,3 +106,17 @@ def test_make_loss_binds_the_options(batch):
 def test_refuses(name, options, message):
     with pytest.raises(InputError, match=message):
         make_loss(name, **options)
+
+
+def test_padding_counts_as_a_class_where_asked():
+    torch.manual_seed(0)
+    logits, targets = torch.randn(2, 3, 4), torch.tensor([[1, 2, IGNORE], [3, IGNORE, IGNORE]])
+    as_class = targets.where(targets != IGNORE, 2)
+    counted = make_loss("cross_entropy", label_smoothing=0.1, padding_class=2)(logits, targets)
+    torch.testing.assert_close(counted, make_loss("cross_entropy", label_smoothing=0.1)(logits, as_class))
+    assert not torch.allclose(counted, make_loss("cross_entropy", label_smoothing=0.1)(logits, targets))
+
+
+def test_padding_counts_as_a_class_that_there_is():
+    with pytest.raises(InputError, match=r"(?s)a class from 0 to 3, or null, got 4.*loss\.padding_class.*hint:"):
+        cross_entropy(torch.zeros(2, 4), torch.tensor([0, IGNORE]), padding_class=4)

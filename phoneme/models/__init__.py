@@ -14,6 +14,7 @@ from phoneme.models.norm import FRAME_NORMS, NORMS, FrameNorm, MaskedBatchNorm, 
 from phoneme.models.recurrent import CELLS, Recurrent
 from phoneme.models.sequence import SequenceModel
 from phoneme.models.width import count_parameters, mlp_parameters, mlp_width_for
+from phoneme.models.windowed import WindowedRecurrent
 
 __all__ = [
     "ACTIVATIONS",
@@ -29,6 +30,7 @@ __all__ = [
     "Recurrent",
     "SequenceModel",
     "Tcn",
+    "WindowedRecurrent",
     "count_parameters",
     "make_linear",
     "make_norm",

@@ -10,9 +10,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from phoneme.errors import InputError
+from phoneme.models.checks import check_at_least, check_kernel
 from phoneme.models.masked import MaskedConv1d
 from phoneme.models.norm import FrameNorm
-from phoneme.models.sequence import SequenceModel, check_at_least, check_kernel
+from phoneme.models.sequence import SequenceModel
 
 ROTARY_BASE = 10_000.0  # Su et al. 2021, "RoFormer", as Vaswani et al. 2017 for absolute positions
 

@@ -3,9 +3,10 @@
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from phoneme.models.checks import check_at_least, check_kernel
 from phoneme.models.masked import MaskedConv1d
 from phoneme.models.norm import FrameNorm
-from phoneme.models.sequence import SequenceModel, check_at_least, check_kernel
+from phoneme.models.sequence import SequenceModel
 
 
 class TcnBlock(nn.Module):

@@ -35,10 +35,14 @@ class FrameModel(nn.Module):
         return self.context * self.coeffs
 
     def flatten(self, windows: Float[Tensor, "batch context coeff"]) -> Float[Tensor, "batch inputs"]:
-        """One row a window, frame after frame.
+        """One row a window, frame after frame. Raises InputError as `check_windows`."""
+        self.check_windows(windows)
+        return windows.flatten(start_dim=1)  # [batch, context, coeff] -> [batch, context * coeff]
 
-        Raises InputError when the axes are not (context, coeff): [batch, 39, 11] flattens to as many numbers
-        as [batch, 11, 39], so nothing else would notice.
+    def check_windows(self, windows: Float[Tensor, "batch context coeff"]) -> None:
+        """Raises InputError when the axes are not (context, coeff).
+
+        [batch, 39, 11] has as many numbers as [batch, 11, 39], so nothing else would notice.
         """
         if windows.shape[1:] != (self.context, self.coeffs):
             raise InputError(
@@ -47,4 +51,3 @@ class FrameModel(nn.Module):
                 where=f"the input of {type(self).__name__}",
                 hint="the axes are [batch, context, coeff]; compare model.context and the features",
             )
-        return windows.flatten(start_dim=1)  # [batch, context, coeff] -> [batch, context * coeff]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from phoneme.build import did_you_mean
 from phoneme.errors import InputError
+from phoneme.models.checks import check_at_least, check_dropout
 from phoneme.models.frame import FrameModel
 from phoneme.models.norm import make_linear, make_norm
 from phoneme.models.width import mlp_width_for
@@ -106,15 +107,8 @@ class Mlp(FrameModel):
 
 
 def _check(*, depth: int, width: int, activation: str, dropout: float) -> None:
-    if depth < 1:
-        raise InputError(
-            expected="at least one hidden block",
-            got=depth,
-            where="model.depth",
-            hint="a network without hidden blocks is model=linear",
-        )
-    if width < 1:
-        raise InputError(expected="at least one unit", got=width, where="model.width", hint="256 is the sample code's")
+    check_at_least("depth", depth, 1, "a network without hidden blocks is model=linear")
+    check_at_least("width", width, 1, "256 is the sample code's")
     if activation not in ACTIVATIONS:
         raise InputError(
             expected="a known activation",
@@ -122,10 +116,4 @@ def _check(*, depth: int, width: int, activation: str, dropout: float) -> None:
             where="model.activation",
             hint=did_you_mean(activation, ACTIVATIONS),
         )
-    if not 0.0 <= dropout < 1.0:
-        raise InputError(
-            expected="a probability in [0, 1)",
-            got=dropout,
-            where="model.dropout",
-            hint="the share of units set to zero in training: the course tries 0.25, 0.5 and 0.75",
-        )
+    check_dropout(dropout)

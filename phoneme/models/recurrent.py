@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from phoneme.build import did_you_mean
 from phoneme.errors import InputError
+from phoneme.models.checks import check_at_least
 from phoneme.models.norm import FrameNorm
-from phoneme.models.sequence import SequenceModel, check_at_least
+from phoneme.models.sequence import SequenceModel
 
 CELLS = MappingProxyType({"gru": nn.GRU, "lstm": nn.LSTM})
 
@@ -57,6 +58,9 @@ class Recurrent(SequenceModel):
     - gru: Cho et al. 2014
     - lstm: Hochreiter & Schmidhuber 1997; in both directions Graves & Schmidhuber 2005
 
+    `masked=False` takes the padding for frames of the utterance, as most notebooks do: the reader from the end starts
+    in zeros, a norm counts them, and an answer depends on the longest utterance of the batch. For comparison only.
+
     Raises InputError, `where` naming the key, for an unknown cell or norm, a depth or width below 1, a dropout outside
     [0, 1), and for a front end that `FrontEnd` refuses.
     """
@@ -69,6 +73,7 @@ class Recurrent(SequenceModel):
         width: int,
         depth: int,
         cell: str = "gru",
+        masked: bool = True,
         norm: str = "none",
         dropout: float = 0.0,
         front_depth: int = 0,
@@ -90,7 +95,13 @@ class Recurrent(SequenceModel):
         inputs = [self.front_end.outputs] + [2 * width] * (depth - 1)
         self.layers = nn.ModuleList(BothDirections(cell, n, width) for n in inputs)
         self.norms = nn.ModuleList(FrameNorm(norm, 2 * width) for _ in inputs)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.masked = nn.Dropout(dropout), masked
+
+    def mask_of(
+        self, inputs: Float[Tensor, "batch frame coeff"], lengths: Int64[Tensor, "utterance"]
+    ) -> Bool[Tensor, "batch frame"]:
+        mask = super().mask_of(inputs, lengths)
+        return mask if self.masked else torch.ones_like(mask)
 
     def encode(
         self, frames: Float[Tensor, "batch frame inputs"], mask: Bool[Tensor, "batch frame"]

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from phoneme.errors import InputError
+from phoneme.models.checks import check_at_least, check_dropout, check_kernel
 from phoneme.models.masked import MaskedConv1d, without_padding
 from phoneme.models.norm import FrameNorm
 
@@ -65,13 +66,7 @@ class SequenceModel(nn.Module, ABC):
     ):
         super().__init__()
         check_at_least("width", width, 1, "128 units train in minutes on one CPU core")
-        if not 0.0 <= dropout < 1.0:
-            raise InputError(
-                expected="a probability in [0, 1)",
-                got=dropout,
-                where="model.dropout",
-                hint="the share of units set to zero in training: 0.1 to 0.5 are usual",
-            )
+        check_dropout(dropout)
         self.coeffs, self.classes = coeffs, classes
         self.front_end = FrontEnd(coeffs, width, depth=front_depth, kernel=front_kernel, norm=norm, dropout=dropout)
         self.output = nn.Linear(encoded, classes)
@@ -126,21 +121,4 @@ def _check_lengths(lengths: Int64[Tensor, "batch"], frames: int) -> None:
             got=f"{shortest} to {longest}",
             where="lengths",
             hint="an utterance without any frame has nothing to label: leave it out of the batch",
-        )
-
-
-def check_at_least(name: str, value: int, least: int, hint: str) -> None:
-    """Raises InputError, naming `model.NAME`, for a value below `least`."""
-    if value < least:
-        raise InputError(expected=f"at least {least}", got=value, where=f"model.{name}", hint=hint)
-
-
-def check_kernel(name: str, kernel: int) -> None:
-    """Raises InputError, naming `model.NAME`, for a kernel without centre."""
-    if kernel < 1 or kernel % 2 == 0:
-        raise InputError(
-            expected="an odd number of frames",
-            got=kernel,
-            where=f"model.{name}",
-            hint="the centre frame counts too: 5 is two frames on each side",
         )

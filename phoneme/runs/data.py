@@ -1,12 +1,18 @@
-"""Open the stores that a run's data section asks for, with the features it or its checkpoint asks for."""
+"""Open the stores that a run's data section asks for, with the features of the run or of a checkpoint; make batches."""
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
 from phoneme.columns import COURSE, Features
 from phoneme.corpora import Corpus, open_corpus
+from phoneme.datamodule import PhonemeData
 from phoneme.errors import InputError
+from phoneme.splits import Split
 from phoneme.store import FrameStore, find_statistics, open_store
+from phoneme.submission import check_sample
+
+log = logging.getLogger(__name__)
 
 STORE_OPTIONS = ("dtype", "cache_dir", "on_bad_utterance", "workers")
 CORPUS_OPTIONS = ("name", "root", "speaker_pattern", "speeds", "noise_snr_db")
@@ -37,6 +43,40 @@ def open_stores(data: dict[str, Any], features: Features = COURSE) -> Stores:
     corpus = _corpus(data, features)
     test = open_store(corpus, "test", **options) if corpus.has_split("test") else None
     return Stores(open_store(corpus, "train", **options), test, replace(features, source=corpus.source))
+
+
+def prepare(
+    section: dict[str, Any], stores: Stores, split: Split, *, unit: str, context: int, seed: int
+) -> PhonemeData:
+    """The data module of a data section for a model that labels `unit`s. Raises InputError for a bad sample file."""
+    if section["sample_submission"]:
+        if stores.test is None:
+            raise InputError(
+                expected="a folder with a test split",
+                got="none",
+                where="data.sample_submission",
+                hint="without test frames there is no submission to check: set it to null",
+            )
+        check_sample(section["sample_submission"], stores.test.n_frames)
+    log.info(
+        "%s: %d utterances to train on, %d to validate, %d to predict",
+        section["name"],
+        len(split.train),
+        len(split.val),
+        len(stores.test) if stores.test else 0,
+    )
+    return PhonemeData(
+        stores.train,
+        split,
+        unit=unit,
+        context=context,
+        batch_size=section["batch_size"],
+        eval_batch_size=section["eval_batch_size"],
+        batch_frames=section["batch_frames"],
+        batch_utterances=section["batch_utterances"],
+        device=section["device"],
+        seed=seed,
+    )
 
 
 def open_train(data: dict[str, Any], features: Features = COURSE) -> FrameStore:

@@ -72,7 +72,7 @@ def _trained_network(
     answer = analyse(model, loss, batches, second=second, progress=True, **options)
     noise = _noise_scale(model, loss, data, settings["seed"])
     objective = Objective(model, loss, batches, options["parameters"])
-    found, initial = _of_the_optimizer(checkpoint, config["optim"], model, objective)
+    found, initial = _of_the_optimizer(checkpoint, config.get("optim"), model, objective)
     extra = {
         "step": step,
         "batch_size": config["data"]["batch_size" if model.unit == "frame" else "batch_frames"],
@@ -119,7 +119,7 @@ def _data(
 
 
 def _of_the_optimizer(
-    checkpoint: dict[str, Any], optim: dict[str, Any], model: nn.Module, objective: Objective
+    checkpoint: dict[str, Any], optim: dict[str, Any] | None, model: nn.Module, objective: Objective
 ) -> tuple[dict[str, Any], bool]:
     """Sharpness, and whether the optimizer's next update, on the probe set, would bounce; and whether for `optim.lr`.
 

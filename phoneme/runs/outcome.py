@@ -1,28 +1,25 @@
-"""What a training leaves behind: scores of its best model, the submission, pictures, the summary."""
+"""What a run leaves behind of its model: scores, the submission, pictures, the summary."""
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import UInt8
-from pytorch_lightning import Trainer
-from pytorch_lightning.loggers import Logger
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from phoneme import tracking
-from phoneme.callbacks import CriticalPointMonitor, GradientLogger, peak_memory
-from phoneme.checkpoint import load
-from phoneme.classifier import PhonemeClassifier
+from phoneme.batches import Batches
+from phoneme.callbacks import peak_memory
 from phoneme.datamodule import PhonemeData
 from phoneme.evaluation import Evaluation, evaluate, predict
 from phoneme.files import write_json
 from phoneme.models import count_parameters
 from phoneme.phones import PhoneTable
-from phoneme.plots import plot_confusion, plot_gradients, plot_learning_curves, plot_timeline, save
-from phoneme.runs.surface import leave_critical_point
+from phoneme.plots import plot_confusion, save
 from phoneme.runs.versions import versions
 from phoneme.store import FrameStore
 from phoneme.submission import write_submission
@@ -32,94 +29,81 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """The model of the best checkpoint (of the last update, if none was kept), and what was found with it."""
+    """A model and what was found with it."""
 
     model: nn.Module
-    checkpoint: Path | None
     phones: PhoneTable
     validation: Evaluation
     training: Evaluation
     predictions: UInt8[Tensor, "frame"] | None
-    history: list[dict[str, int | float]]
     device: torch.device
-    monitor: CriticalPointMonitor | None  # with what it saw in training
-    gradients: GradientLogger | None  # likewise
-    trained: nn.Module  # the network of the last update, which the monitor saw
 
 
-def conclude(
-    trainer: Trainer, classifier: PhonemeClassifier, data: PhonemeData, test: FrameStore | None, folder: Path
+@dataclass(frozen=True)
+class Left:
+    """What stands in the run directory."""
+
+    summary: dict[str, Any]
+    figures: list[Path]
+    submission: Path | None
+
+
+def judge(
+    model: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    data: PhonemeData,
+    trained_on: Batches,
+    test: FrameStore | None,
+    device: torch.device,
 ) -> Outcome:
-    """Evaluate the best model on every validation and training frame, and predict the test split. One process does."""
-    device = trainer.strategy.root_device
-    best = _best_checkpoint(trainer)
-    model = load(best) if best else classifier.model
+    """Evaluate `model` on every validation frame and on those it was trained on, and predict the test split."""
     return Outcome(
         model=model,
-        checkpoint=best.relative_to(folder) if best else None,
         phones=data.store.phones,
-        validation=evaluate(model, classifier.loss, data, data.split.val, device),
-        training=evaluate(model, classifier.loss, data, data.split.train, device),
+        validation=evaluate(model, loss, data, data.batches(data.split.val, data.eval_batch_size), device),
+        training=evaluate(model, loss, data, trained_on, device),
         predictions=None if test is None else predict(model, test, device, data.eval_batch_size),
-        history=classifier.history,
         device=device,
-        monitor=next((c for c in trainer.callbacks if isinstance(c, CriticalPointMonitor) and c.answer), None),
-        gradients=next((c for c in trainer.callbacks if isinstance(c, GradientLogger) and c.history), None),
-        trained=classifier.model,
     )
 
 
 def leave_files(
-    outcome: Outcome, settings: dict[str, Any], speed: dict[str, float], folder: Path, loggers: list[Logger]
-) -> dict[str, Any]:
-    """Write prediction.csv, the pictures and summary.json, and hand them to the dashboards; returns the summary."""
+    outcome: Outcome,
+    facts: dict[str, Any],
+    sample_submission: str | None,
+    folder: Path,
+    more: dict[str, Figure] | None = None,
+) -> Left:
+    """Write prediction.csv, the pictures and summary.json, and say the main results.
+
+    `facts` about the run, `wall_seconds` among them, go into the summary; `more` are further pictures by name.
+    """
     submission = None
     if outcome.predictions is not None:
         submission = write_submission(
-            folder / "prediction.csv",
-            outcome.predictions,
-            len(outcome.predictions),
-            settings["data"]["sample_submission"],
+            folder / "prediction.csv", outcome.predictions, len(outcome.predictions), sample_submission
         )
-    figures = _pictures(outcome, folder)
-    summary = summarise(outcome, settings) | speed
+    title = f"validation accuracy {outcome.validation.metrics['accuracy']:.4f}"
+    confusion = plot_confusion(outcome.validation.confusion.numpy(), outcome.phones.phones, title)
+    figures = {"confusion_matrix": confusion} | (more or {})
+    paths = [save(figure, folder / "figures" / f"{name}.png") for name, figure in figures.items()]
+    summary = summarise(outcome, facts)
     write_json(folder / "summary.json", summary)
-    tracking.log_results(loggers, summary, figures, submission)
     log.info(
-        "validation accuracy %.4f (without silence %.4f), training accuracy %.4f, %d epochs, %.0f s",
+        "validation accuracy %.4f (without silence %.4f), training accuracy %.4f, %s%.0f s",
         outcome.validation.metrics["accuracy"],
         outcome.validation.metrics["accuracy_without_silence"],
         outcome.training.metrics["accuracy"],
-        summary["epochs"],
-        summary["wall_seconds"],
+        f"{facts['epochs']} epochs, " if "epochs" in facts else "",
+        facts["wall_seconds"],
     )
     if submission is not None:
         log.info("submission: %s", submission)
     log.info("pictures:   %s\nsummary:    %s", folder / "figures", folder / "summary.json")
-    return summary
+    return Left(summary, paths, submission)
 
 
-def _pictures(outcome: Outcome, folder: Path) -> list[Path]:
-    """Of the scores, and of the error surface where a monitor looked at it (with its page)."""
-    title = f"validation accuracy {outcome.validation.metrics['accuracy']:.4f}"
-    figures = {
-        "confusion_matrix": plot_confusion(outcome.validation.confusion.numpy(), outcome.phones.phones, title),
-        "learning_curves": plot_learning_curves(outcome.history),
-    }
-    if outcome.gradients is not None:
-        figures["gradients"] = plot_gradients(outcome.gradients.history)
-    if outcome.monitor is not None:
-        figures["surface_over_training"] = plot_timeline(outcome.monitor.timeline)
-    paths = [save(figure, folder / "figures" / f"{name}.png") for name, figure in figures.items()]
-    if outcome.monitor is None:
-        return paths
-    when, answer = outcome.monitor.when, outcome.monitor.answer
-    about = f"After {when['step']} updates: {when['reason']}."
-    log.info("error surface: %s (%s)", folder / "index.html", answer.verdict.replace("_", " "))
-    return paths + leave_critical_point(answer, outcome.trained, folder, about=about, extra=when)
-
-
-def summarise(outcome: Outcome, settings: dict[str, Any]) -> dict[str, Any]:
+def summarise(outcome: Outcome, facts: dict[str, Any]) -> dict[str, Any]:
     """The run in one dictionary of primitives; a share over no frames is None."""
     validation, training = outcome.validation, outcome.training
     recall = zip(outcome.phones.phones, validation.recall.tolist(), strict=True)
@@ -129,12 +113,8 @@ def summarise(outcome: Outcome, settings: dict[str, Any]) -> dict[str, Any]:
         "val_frames": int(validation.confusion.sum()),
         "train_frames": int(training.confusion.sum()),
         "parameters": count_parameters(outcome.model),
-        "epochs": len(outcome.history),
-        "seed": settings["seed"],
-        "best_checkpoint": str(outcome.checkpoint) if outcome.checkpoint else None,
-        "precision": settings["trainer"]["precision"],
+        **facts,
         "device": outcome.device.type,
-        "processes": settings["processes"],
         **peak_memory(outcome.device),
         "versions": versions(),
         "val_recall_by_phone": {phone: _rounded(value) for phone, value in recall},
@@ -143,11 +123,3 @@ def summarise(outcome: Outcome, settings: dict[str, Any]) -> dict[str, Any]:
 
 def _rounded(value: float) -> float | None:
     return round(value, 6) if math.isfinite(value) else None
-
-
-def _best_checkpoint(trainer: Trainer) -> Path | None:
-    """The file of the checkpoint callback that watches a metric, if there is one and it has saved."""
-    for callback in trainer.checkpoint_callbacks:
-        if callback.monitor is not None and callback.best_model_path:
-            return Path(callback.best_model_path)
-    return None

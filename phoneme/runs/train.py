@@ -13,6 +13,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from phoneme import tracking
+from phoneme.augment import Augment
 from phoneme.build import build
 from phoneme.callbacks import EpochLines, LearningRateWarmup, Throughput
 from phoneme.checkpoint import AtomicCheckpointIO, check_resumable, make_recipe, read_checkpoint
@@ -20,12 +21,12 @@ from phoneme.classifier import PhonemeClassifier
 from phoneme.columns import Features
 from phoneme.datamodule import PhonemeData
 from phoneme.errors import InputError
-from phoneme.losses import make_loss
+from phoneme.losses import IGNORE, make_loss
 from phoneme.optim import check_warmup_shape
-from phoneme.runs.data import Stores, open_stores
-from phoneme.runs.outcome import conclude, leave_files
+from phoneme.runs.data import Stores, open_stores, prepare
+from phoneme.runs.seed import check_seed
+from phoneme.runs.trained import conclude, leave_training
 from phoneme.splits import Split, split_ids
-from phoneme.submission import check_sample
 
 log = logging.getLogger(__name__)
 
@@ -46,19 +47,23 @@ def train(settings: dict[str, Any], portable: dict[str, Any], folder: Path, mult
     checkpoint = read_checkpoint(settings["ckpt_path"]) if settings["ckpt_path"] else None
     split = _split(stores, settings["data"]["split"], checkpoint)
     classifier = _classifier(settings, portable, stores, split, checkpoint)
-    data = _data(settings, stores, split, classifier.model)
+    model, context = classifier.model, getattr(classifier.model, "context", 1)
+    data = prepare(settings["data"], stores, split, unit=model.unit, context=context, seed=settings["seed"])
     trainer, throughput = _trainer(settings, folder, multirun)
     try:
         tracking.log_config(trainer.loggers, portable)
         _fit(trainer, classifier, data, settings["ckpt_path"])
         summary = {}
         if trainer.is_global_zero:
-            outcome = conclude(trainer, classifier, data, stores.test, folder)
-            speed = {
+            outcome, best = conclude(
+                trainer, classifier, data, stores.test, folder, settings["data"]["train_score_share"]
+            )
+            facts = {
+                "best_checkpoint": best,
                 "train_frames_per_second": round(throughput.frames_per_second, 1),
                 "wall_seconds": round(time.perf_counter() - start, 2),
             }
-            summary = leave_files(outcome, settings | {"processes": trainer.world_size}, speed, folder, trainer.loggers)
+            summary = leave_training(outcome, trainer, classifier, settings, facts, folder)
     except BaseException:
         tracking.finish(trainer.loggers, failed=True)
         raise
@@ -99,12 +104,20 @@ def _classifier(
         schedule={name: value for name, value in settings["schedule"].items() if name != "warmup_shape"},
         seed=settings["seed"],
         recipe=recipe,
+        augment=_augment(settings["augment"], model, coeffs),
     )
+
+
+def _augment(section: dict[str, Any], model: nn.Module, coeffs: int) -> Augment | None:
+    """What changes the training batches; None if every ingredient is switched off."""
+    window = getattr(model, "context", 1) if model.unit == "frame" else None
+    augment = Augment(**section, coeffs=coeffs, window=window, ignore=IGNORE)
+    return augment if augment.acts else None
 
 
 def _check(settings: dict[str, Any]) -> None:
     """Raise InputError for values that would fail late or silently elsewhere."""
-    precision, seed = settings["trainer"]["precision"], settings["seed"]
+    precision = settings["trainer"]["precision"]
     if precision not in PRECISIONS:
         raise InputError(
             expected=" or ".join(PRECISIONS),
@@ -112,10 +125,15 @@ def _check(settings: dict[str, Any]) -> None:
             where="trainer.precision",
             hint="mixed precision keeps the weights in float32; windows are gathered in float32",
         )
-    if not 0 <= seed < 2**32:
+    share = settings["data"]["train_score_share"]
+    if not 0 < share <= 1:
         raise InputError(
-            expected="a seed from 0 to 2^32 - 1", got=seed, where="seed", hint="runs differ already between 0, 1 and 2"
+            expected="a share in (0, 1]",
+            got=share,
+            where="data.train_score_share",
+            hint="1 scores all training utterances; 0.1 is enough for a slow model on a large corpus",
         )
+    check_seed(settings["seed"])
 
 
 def _split(stores: Stores, options: dict[str, Any], checkpoint: dict[str, Any] | None) -> Split:
@@ -133,37 +151,6 @@ def _split(stores: Stores, options: dict[str, Any], checkpoint: dict[str, Any] |
             hint="continue on the same data as before",
         )
     return saved
-
-
-def _data(settings: dict[str, Any], stores: Stores, split: Split, model: nn.Module) -> PhonemeData:
-    section = settings["data"]
-    if section["sample_submission"]:
-        if stores.test is None:
-            raise InputError(
-                expected="a folder with a test split",
-                got="none",
-                where="data.sample_submission",
-                hint="without test frames there is no submission to check: set it to null",
-            )
-        check_sample(section["sample_submission"], stores.test.n_frames)
-    log.info(
-        "%s: %d utterances to train on, %d to validate, %d to predict",
-        section["name"],
-        len(split.train),
-        len(split.val),
-        len(stores.test) if stores.test else 0,
-    )
-    return PhonemeData(
-        stores.train,
-        split,
-        unit=model.unit,
-        context=getattr(model, "context", 1),
-        batch_size=section["batch_size"],
-        eval_batch_size=section["eval_batch_size"],
-        batch_frames=section["batch_frames"],
-        device=section["device"],
-        seed=settings["seed"],
-    )
 
 
 def _callbacks(settings: dict[str, Any]) -> list[Callback]:

@@ -3,7 +3,7 @@
 import platform
 from importlib.metadata import version
 
-REPORTED = ("phoneme", "torch", "pytorch-lightning", "hydra-core", "numpy")
+REPORTED = ("phoneme", "torch", "pytorch-lightning", "hydra-core", "numpy", "scikit-learn")
 
 
 def versions() -> dict[str, str]:

@@ -33,6 +33,7 @@ class TrainConfig:
     compile: bool = False
     data: Any = MISSING
     features: Any = MISSING
+    augment: Any = MISSING
     model: Any = MISSING
     loss: Any = MISSING
     optim: Any = MISSING
@@ -40,6 +41,18 @@ class TrainConfig:
     callbacks: Any = MISSING
     logger: Any = MISSING
     trainer: Any = MISSING
+
+
+@dataclass
+class BaselineConfig:
+    seed: int = MISSING
+    frames: int = MISSING
+    context: int = MISSING
+    device: str = MISSING
+    data: Any = MISSING
+    features: Any = MISSING
+    baseline: Any = MISSING
+    loss: Any = MISSING
 
 
 @dataclass

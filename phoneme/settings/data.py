@@ -26,6 +26,8 @@ class DataConfig:
     batch_size: int = MISSING
     eval_batch_size: int = MISSING
     batch_frames: int = MISSING
+    batch_utterances: int | None = MISSING
+    train_score_share: float = MISSING
     sample_submission: str | None = MISSING
     split: SplitConfig = field(default_factory=SplitConfig)
 

@@ -38,6 +38,18 @@ class SequenceConfig:
 class RecurrentConfig(SequenceConfig):
     _target_: str = "phoneme.models.Recurrent"
     cell: str = MISSING
+    masked: bool = MISSING
+
+
+@dataclass
+class WindowedRecurrentConfig:
+    _target_: str = "phoneme.models.WindowedRecurrent"
+    context: int = MISSING
+    cell: str = MISSING
+    width: int = MISSING
+    depth: int = MISSING
+    step: str = MISSING
+    dropout: float = MISSING
 
 
 @dataclass

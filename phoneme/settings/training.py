@@ -1,4 +1,4 @@
-"""The settings of a training: loss, optimizer, schedule, Lightning's trainer."""
+"""The settings of a training: augmentation, loss, optimizer, schedule, Lightning's trainer."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,9 +7,22 @@ from omegaconf import MISSING
 
 
 @dataclass
+class AugmentConfig:
+    time_masks: int = MISSING
+    time_frames: int = MISSING
+    time_share: float = MISSING
+    frequency_masks: int = MISSING
+    frequency_width: int = MISSING
+    blocks: int = MISSING
+    noise: float = MISSING
+    speed: float = MISSING
+
+
+@dataclass
 class CrossEntropyConfig:
     name: str = "cross_entropy"
     label_smoothing: float = MISSING
+    padding_class: int | None = MISSING
 
 
 @dataclass

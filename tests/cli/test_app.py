@@ -10,7 +10,7 @@ from phoneme.config import CONF
 from tests.helpers import command, environment, train_in
 
 
-@pytest.mark.parametrize("name", ["train", "predict"])
+@pytest.mark.parametrize("name", ["train", "predict", "baseline"])
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
 def test_answers_without_torch(name, arguments, tmp_path):
     code = (
@@ -18,19 +18,20 @@ def test_answers_without_torch(name, arguments, tmp_path):
         f"from phoneme.cli.{name} import main\n"
         "try: main()\n"
         "except SystemExit as stop: assert not stop.code, stop.code\n"
-        "heavy = {'torch', 'pytorch_lightning', 'wandb', 'matplotlib', 'numpy'} & sys.modules.keys()\n"
+        "heavy = {'torch', 'pytorch_lightning', 'wandb', 'matplotlib', 'numpy', 'sklearn'} & sys.modules.keys()\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "context" in done.stdout if name == "train" else "ckpt_path" in done.stdout
+    assert ("ckpt_path" if name == "predict" else "context") in done.stdout
 
 
 def test_help_names_every_group_and_option(tmp_path):
-    text = {name: command(name, "--help", cwd=tmp_path).stdout for name in ("train", "predict")}
+    text = {name: command(name, "--help", cwd=tmp_path).stdout for name in ("train", "predict", "baseline")}
+    pages = {"decode": "predict", "baseline": "baseline"}  # of the groups that phoneme-train does not have
     hidden = {"common", "phoneme"}
     for group in (path for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"):
-        page = text["predict" if group.name == "decode" else "train"]
+        page = text[pages.get(group.name, "train")]
         for option in group.glob("*.yaml"):
             assert option.stem in hidden or option.stem in page, f"{group.name}={option.stem} is not in --help"
 

@@ -246,11 +246,12 @@ def test_refused_in_a_multirun(tmp_path):
     assert not list(tmp_path.glob("multirun/*/*/*/checkpoints"))
 
 
-def test_whole_utterances(tmp_path):
+@pytest.mark.parametrize("model", ["gru", "lstm", "tcn", "conformer"])
+def test_whole_utterances(model, tmp_path):
     """Each utterance in one process, as many batches in both, and statistics of batch norm that both end with."""
     done = run(
         BIN / "phoneme-train",
-        "model=tcn",
+        f"model={model}",
         *TINY_SEQUENCE,
         "trainer.devices=2",
         "trainer.strategy=ddp",

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import soundfile
 import torch
 
 from phoneme.columns import Features
@@ -110,8 +111,6 @@ def test_recordings_without_a_line_are_the_test_split(root):
 
 
 def test_wav_is_read_where_there_is_no_flac(root):
-    import soundfile
-
     samples, rate = soundfile.read(root / f"{IDS[0]}.flac", dtype="int16")
     soundfile.write(root / f"{IDS[0]}.wav", samples, rate)
     before = read(root)[0].features
@@ -236,8 +235,6 @@ def test_a_recording_named_like_a_copy(root):
 
 
 def test_a_copy_too_short_for_a_window(root):
-    import soundfile
-
     samples, rate = soundfile.read(root / f"{IDS[0]}.flac", dtype="int16")
     soundfile.write(root / f"{IDS[0]}.flac", samples[8000:8600], rate)
     change(root, 1, lambda line: line | {"phones": [[0, 2, "SIL"]]})

@@ -103,8 +103,8 @@ def test_overfits_real_frames(overfit, norm, residual):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"depth": 0}, r"(?s)at least one hidden block, got 0.*model\.depth.*model=linear"),
-        ({"width": 0}, r"(?s)at least one unit, got 0.*model\.width.*hint: 256"),
+        ({"depth": 0}, r"(?s)at least 1, got 0.*model\.depth.*model=linear"),
+        ({"width": 0}, r"(?s)at least 1, got 0.*model\.width.*hint: 256"),
         ({"dropout": 1.0}, r"(?s)a probability in \[0, 1\), got 1\.0.*model\.dropout.*hint:"),
         ({"dropout": -0.1}, r"(?s)a probability in \[0, 1\), got -0\.1.*model\.dropout"),
         ({"dropout": float("nan")}, r"got nan"),

@@ -8,15 +8,18 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+import phoneme
 from phoneme.checkpoint import features_of, read_checkpoint
 from phoneme.columns import Features
 from phoneme.config import CONF, register_schemas, shipped
 from phoneme.errors import InputError
 from phoneme.runs.data import open_stores, open_train
 from phoneme.runs.diagnose import run_diagnose
+from phoneme.runs.members import open_each, read_members
 from phoneme.runs.predict import run_predict
+from phoneme.store import FrameStore
 from tests.folders import AUDIO, audio_folder
-from tests.helpers import settings_of, train_in
+from tests.helpers import baseline_in, settings_of, train_in
 
 ONE_EPOCH = ("trainer.max_epochs=1", "model.context=1", "model.depth=1")
 
@@ -87,10 +90,8 @@ def test_a_network_of_the_homework_labels_recordings(course, tmp_path):
     found = torch.tensor([int(row.split(",")[1]) for row in path.read_text().splitlines()[1:]])
     sample = shipped("data/sample")
     published = torch.cat([torch.load(sample / "feat" / "train" / f"{id}.pt", weights_only=True) for id in ids])
-    from phoneme import load
-
     with torch.no_grad():
-        expected = load(course / "checkpoints" / "best.ckpt")(published[:, None, :]).argmax(-1)
+        expected = phoneme.load(course / "checkpoints" / "best.ckpt")(published[:, None, :]).argmax(-1)
     assert (found == expected).double().mean() > 0.99  # a tie may fall either way at 6e-5
 
 
@@ -116,9 +117,6 @@ def test_members_that_cannot_read_the_same_files_are_refused(course, tmp_path):
 
 
 def test_members_whose_features_dropped_other_utterances_are_refused(course, both, tmp_path):
-    from phoneme.runs.members import open_each, read_members
-    from phoneme.store import FrameStore
-
     members = read_members(settings(course, both)["ckpt_path"])
     full = open_stores(section(tmp_path, "data=sample"), Features("both")).train
 
@@ -150,6 +148,14 @@ def test_a_diagnosis_reads_the_features_of_the_network(both, tmp_path):
         )
     (answer,) = run_diagnose(OmegaConf.to_container(config, resolve=True) | {"tolerance": 1e-2}, tmp_path)
     assert answer.to_dict()["data"]["targets"] == 64
+
+
+def test_a_baseline_remembers_its_features_too(tmp_path):
+    baseline_in(tmp_path, "features=time_deltas", "features.normalise=global")
+    found = features_of(read_checkpoint(tmp_path / "checkpoints" / "best.ckpt"))
+    assert (found.name, found.normalise, len(found.mean)) == ("time_deltas", "global", 39)
+    path = run_predict(settings(tmp_path), tmp_path / "again")
+    assert path.read_bytes() == (tmp_path / "prediction.csv").read_bytes()
 
 
 def test_copies_train_and_do_not_validate(tmp_path):

@@ -1,0 +1,235 @@
+"""Recipes and peers side by side: the same data, the same held-out speakers, the same budget, one thread.
+
+    OMP_NUM_THREADS=1 python benchmarks/accuracy.py run ROW… --data FOLDER [--minutes 15] [--seed 0]
+    OMP_NUM_THREADS=1 python benchmarks/accuracy.py pace ROW… --data FOLDER   # frames a CPU-second, in alternation
+    python benchmarks/accuracy.py table       # of the rows in results/accuracy/rows; what each ingredient is worth
+
+The budget is CPU-minutes of training. A row's pace is measured first, over real updates; then it gets as many epochs as
+fit the budget, but no more than the recipe's own number (a schedule ends with them), or the share of one epoch that
+fits. Validation between epochs and the final evaluation come on top; `cpu_minutes` is of the whole command. Each row is
+the command that it names; `results/accuracy/rows/ROW-SEED.json` holds what came out, `ROW.csv.gz` its submission.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pytorch_lightning import Callback
+
+HERE = Path(__file__).resolve()
+RESULTS = HERE.parent.parent / "results" / "accuracy"
+SPEAKERS = ("data.split.by=speaker", r'data.speaker_pattern="^(\d{5})"')  # speechocean: no speaker on both sides
+SMALL_BILSTM = ("model.width=64", "model.depth=2", "data.train_score_share=0.02")
+SMALL_BIGRU = ("model.width=128", "model.depth=3")
+
+# The recipe `boss` with one thing changed. The first is the recipe itself at the budget of the ablation.
+ABLATIONS = {
+    "boss": (),
+    "no SpecAugment": ("augment.time_masks=0", "augment.frequency_masks=0"),
+}
+# row: (ours or a peer's, what it adds to `phoneme-train`)
+ROWS = {
+    "simple": ("ours", ("experiment=simple", "data.split.val_fraction=0.1", "data.split.seed=0")),
+    "medium": ("ours", ("experiment=medium",)),
+    "strong": ("ours", ("experiment=strong",)),
+    "boss": ("ours", ("experiment=boss",)),
+    "peer_sample": ("peer", ("experiment=peer_sample", "data.split.val_fraction=0.1", "data.split.seed=0")),
+    "peer_linear": ("peer", ("experiment=peer_linear",)),
+    "peer_mlp": ("peer", ("experiment=peer_mlp",)),
+    "peer_bilstm": ("peer", ("experiment=peer_bilstm", "data.train_score_share=0.002")),
+    "peer_bilstm_small": ("peer", ("experiment=peer_bilstm", *SMALL_BILSTM)),
+    "peer_bigru": ("peer", ("experiment=peer_bigru",)),
+    "peer_bigru_small": ("peer", ("experiment=peer_bigru", *SMALL_BIGRU)),
+}
+
+
+class Clock(Callback):
+    """CPU-seconds an update, over at least `updates` of them and `seconds`, the first few left out; then it stops."""
+
+    warmup = 3
+
+    def __init__(self, updates: int, seconds: float):
+        self.updates, self.seconds, self.frames, self.seen = updates, seconds, 0, 0
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.seen += 1
+        if self.seen == self.warmup:
+            self.start = time.process_time()
+        elif self.seen > self.warmup:
+            self.frames += int((batch.targets >= 0).sum())
+            taken = time.process_time() - self.start
+            if self.seen >= self.warmup + self.updates and taken > self.seconds:
+                self.per_update = taken / (self.seen - self.warmup)
+                self.per_frame = taken / self.frames
+                self.per_epoch = trainer.num_training_batches
+                raise SystemExit
+
+
+def settings_of(name: str, overrides: list[str], folder: Path) -> tuple[dict, dict]:
+    """What `phoneme-train` would compose for a row."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from phoneme.config import CONF, register_schemas
+
+    register_schemas()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [*overrides, "callbacks=none", "logger=none", "trainer.enable_progress_bar=false"])
+    settings = OmegaConf.to_container(config, resolve=True)
+    return settings, OmegaConf.to_container(config, resolve=False)
+
+
+def pace(name: str, overrides: list[str], folder: Path, updates: int = 8, seconds: float = 10.0) -> Clock:
+    """Train a row until its pace is known."""
+    from phoneme.runs import train as runs
+
+    clock = Clock(updates, seconds)
+    settings, portable = settings_of(name, overrides, folder)
+    built = runs._callbacks
+    runs._callbacks = lambda settings: [*built(settings), clock]
+    try:
+        runs.train(settings, portable, folder)
+    except KeyboardInterrupt:
+        return clock
+    finally:
+        runs._callbacks = built
+    raise SystemExit(f"{name}: an epoch is too short to measure its pace")
+
+
+def run(row: str, data: Path, minutes: float, seed: int, runs: Path) -> None:
+    side, choices = ROWS[row]
+    shared = ["data=libriphone", f"data.root={data}", *SPEAKERS, *choices, f"seed={seed}"]
+    folder = runs / f"{row}-{seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    settings, _ = settings_of(row, shared, folder)
+    clock = pace(row, shared, folder / "pace")
+    updates = int(60 * minutes / clock.per_update)
+    epochs = min(updates // clock.per_epoch, settings["trainer"]["max_epochs"])
+    length = [f"trainer.max_epochs={max(epochs, 1)}"]
+    if epochs == 0:
+        length.append(f"trainer.limit_train_batches={updates}")
+    command = [sys.executable, "-m", "phoneme.cli.train", *shared, *length]
+    print(" ".join(["phoneme-train", *command[3:]]), flush=True)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([*command, f"hydra.run.dir={folder}"], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    summary = json.loads((folder / "summary.json").read_text())
+    keys = ("val_accuracy", "val_accuracy_without_silence", "val_loss", "train_accuracy", "parameters", "epochs")
+    content = {
+        "row": row,
+        "side": side,
+        "seed": seed,
+        "command": " ".join(["phoneme-train", *choices, *length, f"seed={seed}"]),
+        "budget_minutes": minutes,
+        "share_of_an_epoch": round(updates / clock.per_epoch, 4) if epochs == 0 else None,
+        "frames_per_cpu_second": round(1 / clock.per_frame),
+        "cpu_minutes": round((after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60, 2),
+        **{key: summary[key] for key in keys},
+        "peak_memory_gib": summary["peak_memory_gib"],
+        "precision": summary["precision"],
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread, Python {platform.python_version()}",
+        "versions": summary["versions"],
+        **right_by_utterance(folder / "checkpoints" / "best.ckpt"),
+    }
+    rows = RESULTS / "rows"
+    rows.mkdir(parents=True, exist_ok=True)
+    (rows / f"{row}-{seed}.json").write_text(json.dumps(content, indent=2) + "\n")
+    if seed == 0:
+        submission = gzip.compress((folder / "prediction.csv").read_bytes(), mtime=0)
+        (RESULTS / f"{row}.csv.gz").write_bytes(submission)
+
+
+def right_by_utterance(checkpoint: Path) -> dict[str, list[int]]:
+    """Of each validation utterance the frames and how many of them are labelled right."""
+    import torch
+
+    from phoneme.decode import right_frames
+    from phoneme.evaluation import log_posteriors
+    from phoneme.runs.members import open_labelled, read_members
+
+    members = read_members(str(checkpoint))
+    labelled = open_labelled(members, None)
+    posteriors = log_posteriors(members[0].model, labelled.store, torch.device("cpu"), ids=labelled.held_out)
+    labels, offsets = labelled.labels_of(labelled.held_out)
+    right = right_frames(posteriors.argmax(-1), labels, offsets)
+    return {"right": right.tolist(), "frames": offsets.diff().tolist()}
+
+
+def compare_pace(rows: list[str], data: Path, rounds: int) -> None:
+    """Frames a CPU-second of each row, in alternation; the ratio to the last row's. Written to pace.json."""
+    taken: dict[str, list[float]] = {row: [] for row in rows}
+    for _ in range(rounds):
+        for row in rows:
+            overrides = ["data=libriphone", f"data.root={data}", *SPEAKERS, *ROWS[row][1]]
+            taken[row].append(1 / pace(row, overrides, RESULTS / "pace").per_frame)
+    best = {row: max(values) for row, values in taken.items()}
+    ratios = {row: round(value / best[rows[-1]], 2) for row, value in best.items()}
+    for row in rows:
+        print(f"{row}: {best[row]:.0f} frames a CPU-second, {ratios[row]} times {rows[-1]}")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    content = {"frames_per_cpu_second": {row: [round(v) for v in values] for row, values in taken.items()}}
+    (RESULTS / "pace.json").write_text(json.dumps(content | {"ratio": ratios}, indent=2) + "\n")
+
+
+def table() -> None:
+    """The rows as Markdown, best validation accuracy first: mean ± deviation over the seeds that there are."""
+    from statistics import mean, stdev
+
+    found = [json.loads(path.read_text()) for path in sorted((RESULTS / "rows").glob("*.json"))]
+    groups: dict[str, list[dict]] = {}
+    for row in found:
+        groups.setdefault(row["row"], []).append(row)
+    head = ("row", "validation accuracy", "without silence", "training accuracy", "parameters", "epochs")
+    head += ("frames/CPU-s", "CPU-min", "GiB")
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name, rows in sorted(groups.items(), key=lambda item: -mean(r["val_accuracy"] for r in item[1])):
+        accuracy = [r["val_accuracy"] for r in rows]
+        spread = f" ± {stdev(accuracy):.4f} ({len(rows)} seeds)" if len(rows) > 1 else ""
+        first = rows[0]
+        epochs = first["share_of_an_epoch"] or first["epochs"]
+        cells = (
+            f"`{name}`",
+            f"{mean(accuracy):.4f}{spread}",
+            f"{mean(r['val_accuracy_without_silence'] for r in rows):.4f}",
+            f"{mean(r['train_accuracy'] for r in rows):.4f}",
+            f"{first['parameters']:,}",
+            str(epochs),
+            f"{first['frames_per_cpu_second']:,}",
+            f"{mean(r['cpu_minutes'] for r in rows):.1f}",
+            f"{first['peak_memory_gib']:.2f}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    (RESULTS / "table.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("task", choices=("run", "pace", "table"))
+    parser.add_argument("rows", nargs="*", choices=[[], *ROWS])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--minutes", type=float, default=15.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--runs", type=Path, default=Path("outputs/accuracy"))
+    options = parser.parse_args()
+    if options.task == "table":
+        table()
+    elif options.task == "pace":
+        compare_pace(options.rows, options.data.resolve(), options.rounds)
+    else:
+        for row in options.rows:
+            run(row, options.data.resolve(), options.minutes, options.seed, options.runs.resolve())
+
+
+if __name__ == "__main__":
+    main()
