@@ -11,6 +11,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from phoneme.build import build, locate
+from phoneme.columns import Features
 from phoneme.errors import InputError
 from phoneme.files import write_tensors
 
@@ -24,19 +25,21 @@ def make_recipe(
     *,
     model: dict[str, Any],
     coeffs: int,
+    features: dict[str, Any],
     phones: dict[str, Any],
     split: dict[str, list[str]],
     config: dict[str, Any],
 ) -> dict[str, Any]:
     """What is needed to build the model again and to know what it was trained on; primitives only.
 
-    `model` is the section with its `_target_`, `split` the utterance ids of both sides, `config` the whole
-    configuration with its interpolations kept.
+    `model` is the section with its `_target_`, `features` what the columns of a frame are, `split` the utterance ids of
+    both sides, `config` the whole configuration with its interpolations kept.
     """
     return {
         "format": FORMAT,
         "model": model,
         "coeffs": coeffs,
+        "features": features,
         "phones": phones,
         "split": split,
         "config": config,
@@ -120,6 +123,11 @@ def model_of(checkpoint: dict[str, Any], path: str | Path) -> nn.Module:
     return model.eval()
 
 
+def features_of(checkpoint: dict[str, Any]) -> Features:
+    """What the columns of a frame are that the model of a checkpoint reads; before there was a choice, the course's."""
+    return Features.from_dict(checkpoint["phoneme"].get("features", {}))
+
+
 def check_resumable(checkpoint: dict[str, Any], recipe: dict[str, Any], path: str | Path) -> None:
     """Raise InputError if training with `recipe` cannot continue from `checkpoint`.
 
@@ -133,8 +141,12 @@ def check_resumable(checkpoint: dict[str, Any], recipe: dict[str, Any], path: st
             hint="predict and diagnose with it; a training starts from its own last.ckpt, or anew",
         )
     saved = checkpoint["phoneme"]
-    before = saved["model"] | {"coeffs": saved["coeffs"], "classes": len(saved["phones"]["phones"])}
-    now = recipe["model"] | {"coeffs": recipe["coeffs"], "classes": len(recipe["phones"]["phones"])}
+    before, now = (
+        part["model"]
+        | {"coeffs": part["coeffs"], "classes": len(part["phones"]["phones"])}
+        | {"features": str(features_of({"phoneme": part}))}
+        for part in (saved, recipe)
+    )
     changed = sorted(key for key in before | now if before.get(key) != now.get(key))
     if changed:
         raise InputError(

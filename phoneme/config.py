@@ -23,7 +23,7 @@ from phoneme.settings.commands import (
     SearchConfig,
     TrainConfig,
 )
-from phoneme.settings.data import LibriphoneConfig, Timit11Config
+from phoneme.settings.data import AudioConfig, FeaturesConfig, LibriphoneConfig, LogMelConfig, Timit11Config
 from phoneme.settings.model import (
     ConformerConfig,
     LinearConfig,
@@ -68,6 +68,9 @@ SCHEMAS = {
     ("", "search"): SearchConfig,
     ("data", "libriphone"): LibriphoneConfig,
     ("data", "timit11"): Timit11Config,
+    ("data", "audio"): AudioConfig,
+    ("features", "features"): FeaturesConfig,
+    ("features", "logmel"): LogMelConfig,
     ("augment", "augment"): AugmentConfig,
     ("model", "linear"): LinearConfig,
     ("model", "mlp"): MlpConfig,

@@ -126,9 +126,7 @@ def log_mel(
     Raises:
         InputError: as `mfcc`, or a number of bins for which some filter would be empty.
     """
-    if not FEWEST_BINS <= bins <= MOST_BINS:
-        hint = "40 and 80 are usual; with more, the low filters are narrower than the spectrum's 31.25 Hz"
-        raise InputError(expected=f"{FEWEST_BINS} to {MOST_BINS} mel bins", got=bins, where="bins", hint=hint)
+    check_bins(bins, where="bins")
     _check(waveform, sample_rate, where="waveform")
     return kaldi.fbank(
         waveform[None] * INT16_SCALE,
@@ -137,6 +135,13 @@ def log_mel(
         use_energy=False,
         **FRAMING,
     )
+
+
+def check_bins(bins: int, where: str) -> None:
+    """Raise InputError for a number of mel bins for which some filter would be empty."""
+    if not FEWEST_BINS <= bins <= MOST_BINS:
+        hint = "40 and 80 are usual; with more, the low filters are narrower than the spectrum's 31.25 Hz"
+        raise InputError(expected=f"{FEWEST_BINS} to {MOST_BINS} mel bins", got=bins, where=where, hint=hint)
 
 
 def deltas(statics: Float[Tensor, "frame coeff"], axis: str = "cepstral") -> Float[Tensor, "frame coeff"]:
@@ -179,9 +184,50 @@ def normalise(features: Float[Tensor, "frame coeff"]) -> Float[Tensor, "frame co
             where="features",
             hint=f"two frames take {WINDOW_SAMPLES + HOP_SAMPLES} samples (35 ms) of speech",
         )
-    centred = features.double() - features.double().mean(0)
-    deviation = centred.std(0)
-    return (centred / torch.where(deviation > 0, deviation, 1.0)).to(features.dtype)
+    mean = features.double().mean(0)
+    return scale(features, mean, (features.double() - mean).std(0))
+
+
+def scale(
+    features: Float[Tensor, "frame coeff"], mean: Float[Tensor, "coeff"], deviation: Float[Tensor, "coeff"]
+) -> Float[Tensor, "frame coeff"]:
+    """(features - mean) / deviation, computed in float64; a coefficient without deviation is only centred."""
+    return ((features.double() - mean) / torch.where(deviation > 0, deviation, 1.0)).to(features.dtype)
+
+
+class Moments:
+    """Mean and deviation of each coefficient over many utterances, seen one after the other, in float64.
+
+    Two sets of n and m frames with means a, b and sums of squared deviations S, T are together n + m frames with
+    mean a + (b - a) m/(n + m) and the sum S + T + (b - a)² nm/(n + m): Chan, Golub and LeVeque, "Algorithms for
+    Computing the Sample Variance" (1983), eq. 2.1. Of equal numbers the deviation is exactly 0.
+    """
+
+    def __init__(self):
+        self.frames, self.mean, self.squares = 0, torch.zeros(()), torch.zeros(())
+
+    def add(self, features: Float[Tensor, "frame coeff"]) -> None:
+        """See the frames of one more utterance."""
+        new, mean = len(features), features.double().mean(0)
+        step, total = mean - self.mean, self.frames + new
+        squares = (features.double() - mean).square().sum(0)
+        self.squares = self.squares + squares + step.square() * (self.frames * new / total)
+        self.mean = self.mean + step * (new / total)
+        self.frames = total
+
+    @property
+    def deviation(self) -> Float[Tensor, "coeff"]:
+        """Unbiased (n - 1), as in `normalise`; 0 for a single frame."""
+        return (self.squares / max(self.frames - 1, 1)).sqrt()
+
+
+def with_deltas(statics: Float[Tensor, "frame coeff"], axes: tuple[str, ...]) -> Float[Tensor, "frame all_coeffs"]:
+    """The statics, then for each of the axes their deltas and delta-deltas along it."""
+    parts = [statics]
+    for axis in axes:
+        first = deltas(statics, axis)
+        parts += [first, deltas(first, axis)]
+    return torch.cat(parts, dim=1)
 
 
 def mfcc39(waveform: Float[Tensor, "sample"], sample_rate: int, axis: str = "cepstral") -> Float[Tensor, "frame 39"]:
@@ -192,6 +238,4 @@ def mfcc39(waveform: Float[Tensor, "sample"], sample_rate: int, axis: str = "cep
     Raises:
         InputError: as `mfcc`, `deltas` and `normalise`.
     """
-    statics = mfcc(waveform, sample_rate)
-    first = deltas(statics, axis)
-    return normalise(torch.cat([statics, first, deltas(first, axis)], dim=1))  # [frame, 3 · 13]
+    return normalise(with_deltas(mfcc(waveform, sample_rate), (axis,)))  # [frame, 3 · 13]

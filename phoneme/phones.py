@@ -12,7 +12,8 @@ from pathlib import Path
 
 from phoneme.errors import InputError
 
-TIMIT_TABLE = Path(__file__).with_name("tables") / "timit.tsv"
+TABLES = Path(__file__).with_name("tables")
+TIMIT_TABLE = TABLES / "timit.tsv"
 MAX_CLASSES = 256  # labels are stored as uint8
 
 
@@ -45,6 +46,12 @@ class PhoneTable:
 def unnamed(n: int) -> PhoneTable:
     """`n` classes whose names nobody states. Class 0 is silence, at 17.4 % of the 2022 homework's frames."""
     return PhoneTable(f"unnamed{n}", tuple(f"class {k}" for k in range(n)), frozenset({0}))
+
+
+@cache
+def arpabet41() -> PhoneTable:
+    """Silence, noise and the 39 phones of the CMU pronouncing dictionary, in the order of the bundled speech."""
+    return read_table(TABLES / "arpabet41.txt")
 
 
 def read_table(path: str | Path) -> PhoneTable:

@@ -1,7 +1,7 @@
 """Which utterances train and which validate: never frames, whose windows overlap, and never both."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from phoneme.errors import InputError
@@ -23,6 +23,7 @@ def split_ids(
     ids: Sequence[str],
     speakers: Sequence[str | None],
     *,
+    copies: Mapping[str, str] | None = None,
     by: str = "utterance",
     val_fraction: float = 0.1,
     seed: int = 0,
@@ -36,10 +37,16 @@ def split_ids(
     own algorithm (its sample code of 2022: seed 1337, fraction 0.2). With `folds`, every folds-th group from
     `fold` on validates instead: the folds are disjoint, and together they are everything.
 
+    `copies` are utterances made from others (at another speed, with noise), with the ids of those. The originals are
+    split as if there were no copies; a copy then trains if its original does. One of a validation utterance is on
+    neither side: training with it would be training on what is validated.
+
     Raises:
         InputError: a setting out of its range, an utterance without a speaker, or too few groups to divide.
     """
-    groups = _groups(ids, speakers, by)
+    copies = copies or {}
+    originals = [(id, speaker) for id, speaker in zip(ids, speakers, strict=True) if id not in copies]
+    groups = _groups(originals, by)
     least = 2 if folds is None else folds
     if len(groups) < least:
         hint = "use more data, or fewer folds"
@@ -48,14 +55,14 @@ def split_ids(
     random.Random(seed).shuffle(groups)
     train = [id for place, group in enumerate(groups) if place not in held_out for id in group]
     val = [id for place in held_out for id in groups[place]]
-    return Split(tuple(train), tuple(val))
+    training = set(train)
+    return Split((*train, *(id for id in ids if copies.get(id) in training)), tuple(val))
 
 
-def _groups(ids: Sequence[str], speakers: Sequence[str | None], by: str) -> list[list[str]]:
-    """What stays together, in an order that does not depend on the machine."""
-    assert len(ids) == len(speakers), (len(ids), len(speakers))
+def _groups(utterances: list[tuple[str, str | None]], by: str) -> list[list[str]]:
+    """What stays together of (id, speaker), in an order that does not depend on the machine."""
     if by == "utterance":
-        return [[id] for id in ids]
+        return [[id] for id, _ in utterances]
     if by != "speaker":
         raise InputError(
             expected="utterance or speaker",
@@ -64,7 +71,7 @@ def _groups(ids: Sequence[str], speakers: Sequence[str | None], by: str) -> list
             hint="by: utterance is the course's",
         )
     members: dict[str, list[str]] = {}
-    for id, speaker in zip(ids, speakers, strict=True):
+    for id, speaker in utterances:
         if speaker is None:
             raise InputError(
                 expected="a speaker for each utterance",

@@ -11,9 +11,9 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -26,22 +26,26 @@ from tqdm import tqdm
 from phoneme import cache
 from phoneme.build import did_you_mean
 from phoneme.corpora import SPLITS, Corpus, Problem, Utterance, Utterances
+from phoneme.corpora.problems import account, judge
 from phoneme.errors import InputError
+from phoneme.features import Moments
 from phoneme.phones import PhoneTable
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the files on disk; a new number makes every old entry stale
+FORMAT = 2  # of the files on disk; a new number makes every old entry stale
 FOLDER = ".phoneme-cache"
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 READ_AT_ONCE = 256  # utterances in memory before they are written: about 25 MB
 READERS = 4  # see _read
-SHOWN_PROBLEMS = 20
 
 
 @dataclass(frozen=True, eq=False)
 class FrameStore:
-    """Frames, labels and utterance bounds: utterance u is the frames `offsets[u]` to `offsets[u + 1] - 1`."""
+    """Frames, labels and utterance bounds: utterance u is the frames `offsets[u]` to `offsets[u + 1] - 1`.
+
+    `copies` are the utterances that were made from another one, by its id.
+    """
 
     frames: Float[Tensor, "frame coeff"]
     labels: UInt8[Tensor, "frame"] | None
@@ -49,6 +53,7 @@ class FrameStore:
     ids: tuple[str, ...]
     speakers: tuple[str | None, ...]
     phones: PhoneTable
+    copies: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -126,21 +131,11 @@ def open_store(
     _check_word("split", split, SPLITS)
     _check_word("dtype", dtype, tuple(DTYPES))
     _check_word("on_bad_utterance", on_bad_utterance, ("stop", "drop"))
-    source = [str(corpus.root), dtype]
 
-    def fill(folder: Path) -> dict:
-        content = {"source": source, **_write(corpus, split, dtype, workers, progress, folder)}
-        _judge(content, corpus, split, on_bad_utterance)  # before the entry is kept
-        return content
+    def write(folder: Path) -> dict:
+        return _write(corpus, split, dtype, workers, progress, folder)
 
-    content, arrays = cache.find_or_build(
-        [Path(cache_dir).expanduser()] if cache_dir else [corpus.root / FOLDER, _user_folder()],
-        f"{corpus.name}-{split}",
-        _key(corpus, split, dtype),
-        fill,
-        is_stale=lambda other: other["source"] == source,
-    )
-    _judge(content, corpus, split, on_bad_utterance)  # an entry may have been kept under "drop"
+    content, arrays = _find_or_build(corpus, split, split, dtype, cache_dir, on_bad_utterance, write)
     if dropped := content["dropped"]:
         log.warning("%s: dropped %d bad utterances, %d are left", corpus.root, dropped, len(content["ids"]))
     return FrameStore(
@@ -150,7 +145,66 @@ def open_store(
         ids=tuple(content["ids"]),
         speakers=tuple(content["speakers"]),
         phones=corpus.phones,
+        copies=content["copies"],
     )
+
+
+def find_statistics(
+    corpus: Corpus,
+    *,
+    cache_dir: str | Path | None = None,
+    on_bad_utterance: str = "stop",
+    workers: int = 0,
+    progress: bool = True,
+) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each coefficient over the training split, without its copies; arguments as `open_store`.
+
+    They are kept where the frames are. Raises InputError as `open_store` does.
+    """
+    _check_word("on_bad_utterance", on_bad_utterance, ("stop", "drop"))
+
+    def measure(folder: Path) -> dict:
+        moments, ids, problems = Moments(), [], []
+        for answer in _read(corpus.utterances("train"), torch.float32, workers, progress):
+            if isinstance(answer, list):
+                problems.append(answer)
+                continue
+            ids.append(answer.id)
+            if answer.copy_of is None:
+                moments.add(answer.features)
+        statistics = {"mean": moments.mean.tolist(), "deviation": moments.deviation.tolist()}
+        return {"ids": ids, **account(problems), **statistics}
+
+    content, _ = _find_or_build(corpus, "train", "statistics", "float64", cache_dir, on_bad_utterance, measure)
+    return content["mean"], content["deviation"]
+
+
+def _find_or_build(
+    corpus: Corpus,
+    split: str,
+    what: str,
+    dtype: str,
+    cache_dir: str | Path | None,
+    on_bad_utterance: str,
+    write: Callable[[Path], dict],
+) -> cache.Entry:
+    """What `write` makes of a split, from the cache if that has it. Bad utterances raise InputError, or are dropped."""
+    source = [str(corpus.root), dtype, corpus.options]  # an entry of the same source, but of older files, is replaced
+
+    def fill(folder: Path) -> dict:
+        content = {"source": source, **write(folder)}
+        judge(content, corpus, split, on_bad_utterance)  # before the entry is kept
+        return content
+
+    content, arrays = cache.find_or_build(
+        [Path(cache_dir).expanduser()] if cache_dir else [corpus.root / FOLDER, _user_folder()],
+        f"{corpus.name}-{what}",
+        _key(corpus, split, dtype),
+        fill,
+        is_stale=lambda other: other["source"] == source,
+    )
+    judge(content, corpus, split, on_bad_utterance)  # an entry may have been kept under "drop"
+    return content, arrays
 
 
 def _check_word(name: str, word: str, known: tuple[str, ...]) -> None:
@@ -178,7 +232,7 @@ def _user_folder() -> Path:
 def _write(corpus: Corpus, split: str, dtype: str, workers: int, progress: bool, folder: Path) -> dict:
     """Stream the utterances into `frames.npy` and `labels.npy`; the rest, in primitives, comes back."""
     utterances = corpus.utterances(split)
-    ids, speakers, lengths, problems = [], [], [], []
+    ids, speakers, lengths, copies, problems = [], [], [], {}, []
     label_file = cache.ArrayWriter(folder / "labels.npy", "uint8") if split == "train" else nullcontext()
     with cache.ArrayWriter(folder / "frames.npy", dtype, (corpus.coeffs,)) as frames, label_file as labels:
         for answer in _read(utterances, DTYPES[dtype], workers, progress):
@@ -191,13 +245,9 @@ def _write(corpus: Corpus, split: str, dtype: str, workers: int, progress: bool,
             ids.append(answer.id)
             speakers.append(answer.speaker)
             lengths.append(len(answer.features))
-    return {
-        "ids": ids,
-        "speakers": speakers,
-        "lengths": lengths,
-        "dropped": len(problems),
-        "problems": [dataclasses.asdict(problem) for answer in problems for problem in answer],
-    }
+            if answer.copy_of is not None:
+                copies[answer.id] = answer.copy_of
+    return {"ids": ids, "speakers": speakers, "lengths": lengths, "copies": copies, **account(problems)}
 
 
 def _read(
@@ -228,22 +278,3 @@ def _read_as(utterances: Utterances, position: int, dtype: torch.dtype) -> Utter
         what = "a feature is beyond 65504, the largest float16"
         return [Problem(answer.id, None, what, "use data.dtype=float32")]
     return dataclasses.replace(answer, features=features)
-
-
-def _judge(content: dict, corpus: Corpus, split: str, on_bad_utterance: str) -> None:
-    """Raise InputError with all that is wrong, unless it may be dropped and something good is left."""
-    problems = [Problem(**problem) for problem in content["problems"]]
-    if not problems or (split == "train" and on_bad_utterance == "drop" and content["ids"]):
-        return
-    shown = [f"\n    {problem}" for problem in problems[:SHOWN_PROBLEMS]]
-    if len(problems) > SHOWN_PROBLEMS:
-        shown.append(f"\n    ... and {len(problems) - SHOWN_PROBLEMS} more")
-    hints = dict.fromkeys(problem.hint for problem in problems)
-    if split == "train":
-        hints["to train without the bad ones set data.on_bad_utterance=drop"] = None
-    raise InputError(
-        expected=f"{len(content['ids']) + content['dropped']} good {split} utterances",
-        got=f"{content['dropped']} bad ones:{''.join(shown)}",
-        where=corpus.root,
-        hint=";\n    ".join(hints),
-    )

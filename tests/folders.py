@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+AUDIO = Path(__file__).parent / "data" / "audio"
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 TRAIN = tuple((SAMPLE / "train_split.txt").read_text().split())
 TEST = tuple((SAMPLE / "test_split.txt").read_text().split())
@@ -34,6 +35,14 @@ def write_labels(folder: Path, labels: dict[str, list[str]]) -> None:
     """`train_labels.txt` with these lines, in this order."""
     lines = [" ".join([id, *of_frames]) for id, of_frames in labels.items()]
     (folder / "train_labels.txt").write_text("\n".join(lines))
+
+
+def audio_folder(folder: Path) -> Path:
+    """The three bundled recordings with their alignments; ruin what you like."""
+    folder.mkdir(parents=True)
+    for path in (*AUDIO.glob("*.flac"), AUDIO / "alignments.jsonl"):
+        shutil.copyfile(path, folder / path.name)
+    return folder
 
 
 def windows(frames: np.ndarray, context: int = 11) -> np.ndarray:

@@ -3,9 +3,11 @@
 import pytest
 
 from phoneme.config import CONF
+from tests.folders import audio_folder
 from tests.helpers import TINY_SEQUENCE, baseline_in, train_in
 
 GROUPS = (
+    "features",
     "augment",
     "model",
     "loss",
@@ -28,6 +30,8 @@ CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF /
 @pytest.mark.parametrize("choice", [c for c in CHOICES if not c.startswith("experiment=") and c != "logger=wandb"])
 def test_every_choice_trains_a_batch(choice, tmp_path):
     sizes = TINY_SEQUENCE if choice in UTTERANCES else ()
+    if choice.startswith("features=logmel"):
+        sizes = ("data=audio", f"data.root={audio_folder(tmp_path / 'audio')}")
     tiny = choice not in ("model=linear", *UTTERANCES)
     summary = train_in(tmp_path, choice, *sizes, "trainer.fast_dev_run=true", tiny=tiny)
     assert summary["epochs"] == 1

@@ -16,12 +16,14 @@ from phoneme.features import (
     HOP_SAMPLES,
     SAMPLE_RATE_HZ,
     WINDOW_SAMPLES,
+    Moments,
     deltas,
     log_mel,
     mfcc,
     mfcc39,
     normalise,
     read_audio,
+    scale,
 )
 
 AUDIO = Path(__file__).parent / "data" / "audio"
@@ -114,6 +116,22 @@ def test_normalised_columns_have_mean_0_and_deviation_1(features):
 def test_normalising_forgets_scale_and_offset(frames, scale, offset):
     features = noise(frames * 3).view(frames, 3).double()
     torch.testing.assert_close(normalise(scale * features + offset), normalise(features), rtol=0, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(matrices(least_rows=2), st.lists(st.integers(1, 8), max_size=3))
+def test_moments_of_parts_are_those_of_the_whole(features, cuts):
+    features = features.float()
+    moments = Moments()
+    for part in features.tensor_split(sorted({min(cut, len(features) - 1) for cut in cuts})):
+        if len(part):
+            moments.add(part)
+    assert moments.frames == len(features)
+    torch.testing.assert_close(moments.mean, features.double().mean(0), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(moments.deviation, features.double().std(0), rtol=1e-9, atol=1e-6)
+    constant = (features == features[0]).all(0)
+    assert (moments.deviation[constant] == 0).all()
+    torch.testing.assert_close(scale(features, moments.mean, moments.deviation)[:, constant].abs().sum().item(), 0.0)
 
 
 def test_one_frame_has_no_deviation():

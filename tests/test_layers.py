@@ -10,7 +10,9 @@ ROOT = Path(phoneme.__file__).parent
 LAYERS = [
     {"errors"},
     {"build", "files", "phones", "settings", "wording"},
-    {"config", "features", "corpora"},
+    {"config", "features"},
+    {"columns"},
+    {"corpora"},
     {"cache"},
     {"store", "splits"},
     {"windows", "batches", "augment"},

@@ -61,6 +61,27 @@ def test_the_seed_decides():
     assert split_ids(IDS, SPEAKERS, seed=1) != split_ids(IDS, SPEAKERS, seed=2)
 
 
+@given(
+    seed=st.integers(0, 5),
+    by=st.sampled_from(["utterance", "speaker"]),
+    folds=st.sampled_from([None, 2, 4]),
+    copied=st.sets(st.sampled_from(IDS)),
+)
+def test_copies_train_with_their_original_and_never_validate(seed, by, folds, copied):
+    copies = {f"{id}-sp{speed}": id for speed in ("0.9", "1.1") for id in sorted(copied)}
+    speakers = (*SPEAKERS, *(copy[0] for copy in copies))
+    options = {"by": by, "seed": seed, "folds": folds, "val_fraction": 0.3}
+    without = split_ids(IDS, SPEAKERS, **options)
+    split = split_ids((*IDS, *copies), speakers, copies=copies, **options)
+    assert split.val == without.val and split.train[: len(without.train)] == without.train
+    assert set(split.train) == {*without.train, *(copy for copy, id in copies.items() if id in without.train)}
+
+
+def test_a_copy_whose_original_is_gone_does_not_train():
+    split = split_ids(["a", "b", "c-sp0.9"], [None] * 3, copies={"c-sp0.9": "c"})
+    assert sorted(split.train + split.val) == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -9,7 +9,6 @@ Files are joined by id; an utterance is read and checked by itself.
 """
 
 import pickle
-import re
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from phoneme.corpora.base import Problem, Utterance, find_folder
+from phoneme.corpora.base import Problem, SpeakerPattern, Utterance, find_folder, is_name, numbered_lines
 from phoneme.errors import InputError
 from phoneme.phones import read_table, unnamed
 
@@ -26,6 +25,7 @@ LABELS = "train_labels.txt"
 
 # hints
 SAVE_AGAIN = "copy the .pt file again from the original archive, or write it with torch.save(tensor, path)"
+ARCHIVE = "the homework's archive has train_split.txt, train_labels.txt and test_split.txt beside feat/"
 ONE_NAME = "each line of a split file is the name of one .pt file, without folder and without `.pt`"
 NO_LINKS = "put the .pt file itself into the feature folder"
 LISTED_ONCE = "list each utterance once"
@@ -54,8 +54,9 @@ class LibriPhone:
         table = self.root / "phones.txt"
         self.phones = read_table(table) if table.exists() else unnamed(CLASSES)
         self.coeffs = coeffs
+        self.source = "mfcc39" if coeffs == 39 else "columns"
         self.options = {"speaker_pattern": speaker_pattern, "coeffs": coeffs}
-        self._speaker = _compile(speaker_pattern)
+        self.speaker = SpeakerPattern(speaker_pattern)
 
     def has_split(self, split: str) -> bool:
         # one without the other is an error to be told, not a split that is not there
@@ -63,11 +64,11 @@ class LibriPhone:
 
     def files(self, split: str) -> list[Path]:
         labels = [self.root / LABELS] if split == "train" else []
-        features = [self.features(split, id) for _, id in _numbered(self._list(split)) if _is_name(id)]
+        features = [self.features(split, id) for _, id in numbered_lines(self._list(split), ARCHIVE) if is_name(id)]
         return [self._list(split), self.root / "phones.txt", *labels, *features]
 
     def utterances(self, split: str) -> "LibriPhoneUtterances":
-        listed = _numbered(self._list(split))
+        listed = numbered_lines(self._list(split), ARCHIVE)
         if not listed:
             hint = f"list the files of {self._folder(split)} in it, without `.pt`"
             where = self._list(split)
@@ -78,14 +79,9 @@ class LibriPhone:
         """Where the features of an utterance are."""
         return self._folder(split) / f"{id}.pt"
 
-    def speaker(self, id: str) -> str | None:
-        """The speaker that an id names, if it names one."""
-        found = self._speaker.search(id)
-        return found[1] if found else None
-
     def _label_lines(self) -> LabelLines:
         lines: LabelLines = {}
-        for number, line in _numbered(self.root / LABELS):
+        for number, line in numbered_lines(self.root / LABELS, ARCHIVE):
             id, labels = [*line.split(maxsplit=1), ""][:2]
             lines.setdefault(id, []).append((number, labels))
         return lines
@@ -95,40 +91,6 @@ class LibriPhone:
 
     def _folder(self, split: str) -> Path:
         return self.root / "feat" / split
-
-
-def _compile(speaker_pattern: str) -> re.Pattern:
-    try:
-        pattern = re.compile(speaker_pattern)
-        got = f"{speaker_pattern!r}, which has no group"
-    except re.error as error:
-        pattern, got = None, f"{speaker_pattern!r}: {error}"
-    if pattern is None or pattern.groups == 0:
-        hint = "the default is '^([^-]+)-': what stands before the first hyphen of an id"
-        raise InputError(
-            expected="a regular expression with a group, the speaker",
-            got=got,
-            where="data.speaker_pattern",
-            hint=hint,
-        )
-    return pattern
-
-
-def _numbered(path: Path) -> list[tuple[int, str]]:
-    """The lines of a text file that are not blank, stripped (of Windows line ends too), numbered from 1."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        hint = "the homework's archive has train_split.txt, train_labels.txt and test_split.txt beside feat/"
-        raise InputError(
-            expected="a text file", got=f"{type(error).__name__}: {error}", where=path, hint=hint
-        ) from error
-    return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
-
-
-def _is_name(id: str) -> bool:
-    """Whether an id can only name a file directly in its folder."""
-    return re.fullmatch(r"[^\s/\\\0]+", id) is not None and id not in (".", "..")
 
 
 class LibriPhoneUtterances:
@@ -157,7 +119,7 @@ class LibriPhoneUtterances:
         return Utterance(id, self.corpus.speaker(id), features, labels)
 
     def _check_line(self, number: int, id: str, file: Path) -> Problem | None:
-        if not _is_name(id):
+        if not is_name(id):
             what, hint = f"{id!r} is not the name of a file in feat/{self.split}/", ONE_NAME
         elif not file.resolve().is_relative_to(file.parent.resolve()):
             what, hint = f"{id!r} is a link that leaves feat/{self.split}/", NO_LINKS

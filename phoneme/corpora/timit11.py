@@ -46,6 +46,7 @@ class Timit11:
 
     name = "timit11"
     coeffs = COEFFS
+    source = "columns"  # the course does not say which of the 39 are what
 
     def __init__(self, root: str | Path):
         self.root = find_folder(root, "timit_11", ("train_11.npy", "test_11.npy"))

@@ -12,10 +12,11 @@ from torch import Tensor
 from phoneme.baselines import ABSENT, Fitted, fit, make_estimator
 from phoneme.batches import IndexBatches
 from phoneme.checkpoint import load, make_recipe, write_checkpoint
+from phoneme.columns import Features
 from phoneme.datamodule import PhonemeData
 from phoneme.errors import InputError
 from phoneme.losses import make_loss
-from phoneme.runs.data import open_stores, prepare
+from phoneme.runs.data import Stores, open_stores, prepare
 from phoneme.runs.device import pick_device
 from phoneme.runs.outcome import judge, leave_files
 from phoneme.runs.seed import check_seed
@@ -37,8 +38,8 @@ def run_baseline(settings: dict[str, Any], portable: dict[str, Any], folder: Pat
     _check_context(settings["context"])
     estimator = make_estimator(**settings["baseline"], seed=seed)
     loss, device = make_loss(**settings["loss"]), pick_device(settings["device"])
-    stores = open_stores(section)
-    split = split_ids(stores.train.ids, stores.train.speakers, **section["split"])
+    stores = open_stores(section, Features(**settings["features"]))
+    split = split_ids(stores.train.ids, stores.train.speakers, copies=stores.train.copies, **section["split"])
     data = prepare(section, stores, split, unit="frame", context=settings["context"], seed=seed)
     index = _draw(data, settings["frames"], seed)
     sample = data.gather(index)
@@ -49,7 +50,7 @@ def run_baseline(settings: dict[str, Any], portable: dict[str, Any], folder: Pat
     _say(fitted, stores.train.phones.phones)
     path = folder / CHECKPOINT
     history = [{"epoch": epoch, "train/loss": value} for epoch, value in enumerate(fitted.losses)]
-    recipe = _recipe(fitted, data, split, portable)
+    recipe = _recipe(fitted, stores, split, portable)
     write_checkpoint(path, fitted.network, recipe, step=fitted.iterations, history=history)
     data.place(device)
     trained_on = IndexBatches(index.to(data.store.frames.device), data.eval_batch_size)
@@ -96,11 +97,12 @@ def _say(fitted: Fitted, phones: tuple[str, ...]) -> None:
         log.warning("no frame of %s among these: never the answer (logit %.0f); take more frames", names, ABSENT)
 
 
-def _recipe(fitted: Fitted, data: PhonemeData, split: Split, portable: dict[str, Any]) -> dict[str, Any]:
+def _recipe(fitted: Fitted, stores: Stores, split: Split, portable: dict[str, Any]) -> dict[str, Any]:
     return make_recipe(
         model=fitted.section,
-        coeffs=data.store.coeffs,
-        phones=data.store.phones.to_dict(),
+        coeffs=stores.train.coeffs,
+        features=stores.features.to_dict(),
+        phones=stores.train.phones.to_dict(),
         split={side: list(ids) for side, ids in asdict(split).items()},
         config=portable,
     )

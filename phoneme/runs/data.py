@@ -1,38 +1,48 @@
-"""Open the stores that a run's data section asks for, and make batches of them."""
+"""Open the stores that a run's data section asks for, with the features of the run or of a checkpoint; make batches."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from phoneme.columns import COURSE, Features
 from phoneme.corpora import Corpus, open_corpus
 from phoneme.datamodule import PhonemeData
 from phoneme.errors import InputError
 from phoneme.splits import Split
-from phoneme.store import FrameStore, open_store
+from phoneme.store import FrameStore, find_statistics, open_store
 from phoneme.submission import check_sample
 
 log = logging.getLogger(__name__)
 
 STORE_OPTIONS = ("dtype", "cache_dir", "on_bad_utterance", "workers")
-CORPUS_OPTIONS = ("name", "root", "speaker_pattern")
+CORPUS_OPTIONS = ("name", "root", "speaker_pattern", "speeds", "noise_snr_db")
 
 
 @dataclass(frozen=True)
 class Stores:
-    """The frames of a corpus: to train and validate on, and to hand in if the folder has a test split."""
+    """The frames of a corpus: to train and validate on, and to hand in if the folder has a test split.
+
+    `features` are those of the frames, with the statistics that normalised them: what a checkpoint has to remember.
+    """
 
     train: FrameStore
     test: FrameStore | None
+    features: Features
 
 
-def open_stores(data: dict[str, Any]) -> Stores:
+def open_stores(data: dict[str, Any], features: Features = COURSE) -> Stores:
     """The stores of a data section; built on first use, from the cache afterwards.
 
     The test split is opened now, not after the training: a bad test file has to stop a run before it costs anything.
     """
-    corpus, options = _corpus(data), _store_options(data)
+    options = _store_options(data)
+    if features.normalise == "global":
+        unscaled = _corpus(data, replace(features, normalise="none"))
+        rest = {name: value for name, value in options.items() if name != "dtype"}
+        features = features.measured(*find_statistics(unscaled, **rest))
+    corpus = _corpus(data, features)
     test = open_store(corpus, "test", **options) if corpus.has_split("test") else None
-    return Stores(open_store(corpus, "train", **options), test)
+    return Stores(open_store(corpus, "train", **options), test, replace(features, source=corpus.source))
 
 
 def prepare(
@@ -69,9 +79,9 @@ def prepare(
     )
 
 
-def open_train(data: dict[str, Any]) -> FrameStore:
-    """The labelled utterances of a data section."""
-    return open_store(_corpus(data), "train", **_store_options(data))
+def open_train(data: dict[str, Any], features: Features = COURSE) -> FrameStore:
+    """The labelled utterances of a data section, with the features of a checkpoint."""
+    return open_store(_corpus(data, features), "train", **_store_options(data))
 
 
 def check_fit(store: FrameStore, coeffs: int, phones: tuple[str, ...]) -> None:
@@ -92,9 +102,9 @@ def check_fit(store: FrameStore, coeffs: int, phones: tuple[str, ...]) -> None:
         )
 
 
-def open_test(data: dict[str, Any]) -> FrameStore:
-    """The test split of a data section. Raises InputError if the folder has none."""
-    corpus = _corpus(data)
+def open_test(data: dict[str, Any], features: Features = COURSE) -> FrameStore:
+    """The test split of a data section, with the features of a checkpoint. Raises InputError if the folder has none."""
+    corpus = _corpus(data, features)
     if not corpus.has_split("test"):
         raise InputError(
             expected="a folder with a test split",
@@ -105,8 +115,8 @@ def open_test(data: dict[str, Any]) -> FrameStore:
     return open_store(corpus, "test", **_store_options(data))
 
 
-def _corpus(data: dict[str, Any]) -> Corpus:
-    return open_corpus(**{key: data[key] for key in CORPUS_OPTIONS if key in data})
+def _corpus(data: dict[str, Any], features: Features) -> Corpus:
+    return open_corpus(**{key: data[key] for key in CORPUS_OPTIONS if key in data}, features=features)
 
 
 def _store_options(data: dict[str, Any]) -> dict[str, Any]:

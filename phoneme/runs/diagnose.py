@@ -11,7 +11,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from phoneme.checkpoint import model_of, read_checkpoint
+from phoneme.checkpoint import features_of, model_of, read_checkpoint
 from phoneme.curvature import CriticalPoint, analyse
 from phoneme.curvature.homework22_files import Checkpoint, load_checkpoints
 from phoneme.curvature.objective import Objective
@@ -106,13 +106,13 @@ def _data(
 ) -> PhonemeData:
     """The frames the checkpoint was trained on, split as then; or those of another data section, split as it says."""
     own = OmegaConf.to_container(OmegaConf.create(checkpoint["phoneme"]["config"]["data"]), resolve=True)
-    store = open_train(section or own)
+    store = open_train(section or own, features_of(checkpoint))
     recipe = checkpoint["phoneme"]
     check_fit(store, recipe["coeffs"], tuple(recipe["phones"]["phones"]))
     if section is None:
         split = Split(**{side: tuple(ids) for side, ids in checkpoint["phoneme"]["split"].items()})
     else:
-        split = split_ids(store.ids, store.speakers, **section["split"])
+        split = split_ids(store.ids, store.speakers, copies=store.copies, **section["split"])
     data = PhonemeData(store, split, unit=model.unit, context=getattr(model, "context", 1))
     data.place(device)
     return data

@@ -1,7 +1,9 @@
 """The checkpoints that predict together, and the labelled utterances that none of them was trained on."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ from jaxtyping import Int64, UInt8
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from phoneme.checkpoint import model_of, read_checkpoint
+from phoneme.checkpoint import features_of, model_of, read_checkpoint
+from phoneme.columns import Features
 from phoneme.decode import check_utterances
 from phoneme.errors import InputError
 from phoneme.runs.data import check_fit, open_train
@@ -26,6 +29,7 @@ class Member:
     path: Path
     model: nn.Module
     coeffs: int
+    features: Features  # the columns of a frame that it reads
     phones: tuple[str, ...]
     train: tuple[str, ...]  # utterance ids
     val: tuple[str, ...]
@@ -36,20 +40,24 @@ class Member:
 class Labelled:
     """Utterances with labels: to choose and score on, and to estimate from."""
 
-    store: FrameStore
+    stores: list[FrameStore]  # of each member, with its features; the same one where these are the same
     held_out: tuple[str, ...]  # validated a member, trained none
     train: tuple[str, ...]  # trained a member
 
     def labels_of(self, ids: tuple[str, ...]) -> tuple[UInt8[Tensor, "frame"], Int64[Tensor, "utterance_plus_1"]]:
         """The labels of these utterances, one after the other, and their bounds."""
-        rows = self.store.rows_of(ids)
+        store = self.stores[0]
+        rows = store.rows_of(ids)
         bounds = torch.zeros(len(rows) + 1, dtype=torch.int64)
-        bounds[1:] = self.store.offsets.diff()[rows].cumsum(0)
-        return self.store.labels[self.store.frame_indices(rows)], bounds
+        bounds[1:] = store.offsets.diff()[rows].cumsum(0)
+        return store.labels[store.frame_indices(rows)], bounds
 
 
 def read_members(ckpt_path: str | list[str]) -> list[Member]:
-    """The models of one path or of several. Raises InputError unless they have the same classes and coefficients."""
+    """The models of one path or of several.
+
+    Raises InputError unless they have the same classes, and those with the same features as many coefficients.
+    """
     paths = [Path(p).expanduser() for p in (ckpt_path if isinstance(ckpt_path, list) else [ckpt_path])]
     if not paths or len({path.resolve() for path in paths}) < len(paths):
         raise InputError(
@@ -64,7 +72,7 @@ def read_members(ckpt_path: str | list[str]) -> list[Member]:
             ("coefficients a frame", members[0].coeffs, member.coeffs),
             ("classes", members[0].phones, member.phones),
         ):
-            if other != first:
+            if other != first and (what == "classes" or member.features == members[0].features):
                 raise InputError(
                     expected=f"{what} as {members[0].path} has: {_short(first)}",
                     got=_short(other),
@@ -72,6 +80,28 @@ def read_members(ckpt_path: str | list[str]) -> list[Member]:
                     hint="members of an ensemble label the same frames with the same classes",
                 )
     return members
+
+
+def open_each(members: list[Member], open_store: Callable[[Features], FrameStore]) -> list[FrameStore]:
+    """The frames for each member, each with the features it was trained on; opened once for those with the same.
+
+    Raises InputError where they do not fit the member, and where two have other utterances or lengths.
+    """
+    opened: dict[Features, FrameStore] = {}
+    for member in members:
+        if member.features not in opened:
+            opened[member.features] = open_store(member.features)
+        check_fit(opened[member.features], member.coeffs, member.phones)
+    first, *others = stores = [opened[member.features] for member in members]
+    for member, store in zip(members[1:], others, strict=True):
+        if store.ids != first.ids or not torch.equal(store.offsets, first.offsets):
+            raise InputError(
+                expected=f"the {len(first)} utterances with {first.n_frames} frames that {members[0].path} labels",
+                got=f"{len(store)} with {store.n_frames} frames",
+                where=f"{member.path}: {member.features}",
+                hint="a bad utterance was dropped for one of them only: set data.on_bad_utterance=stop to see it",
+            )
+    return stores
 
 
 def open_labelled(members: list[Member], section: dict[str, Any] | None) -> Labelled:
@@ -82,10 +112,9 @@ def open_labelled(members: list[Member], section: dict[str, Any] | None) -> Labe
     Raises InputError where the utterances are not there, and where fewer than two are held out (the members of a
     cross-validation have none in common).
     """
-    store = _open(members[0], section)
-    check_fit(store, members[0].coeffs, members[0].phones)
+    stores = open_each(members, partial(_open, members[0], section))
     trained = {id for member in members for id in member.train}
-    known = set(store.ids)
+    known = set(stores[0].ids)
     val = dict.fromkeys(id for member in members for id in member.val)  # in order, once
     held_out = tuple(id for id in val if id not in trained and id in known)
     check_utterances(len(held_out))
@@ -96,14 +125,14 @@ def open_labelled(members: list[Member], section: dict[str, Any] | None) -> Labe
             len(held_out),
             len(val),
         )
-    return Labelled(store, held_out, tuple(sorted(trained & known)))
+    return Labelled(stores, held_out, tuple(sorted(trained & known)))
 
 
-def _open(member: Member, section: dict[str, Any] | None) -> FrameStore:
+def _open(member: Member, section: dict[str, Any] | None, features: Features) -> FrameStore:
     candidates = [part for part in (section, member.data) if part is not None]
     for candidate in candidates:
         try:
-            store = open_train(candidate)
+            store = open_train(candidate, features)
             store.rows_of(member.train + member.val)
         except InputError:
             if candidate is candidates[-1]:
@@ -119,7 +148,16 @@ def _read(path: Path) -> Member:
     data = OmegaConf.to_container(OmegaConf.create(recipe["config"]["data"]), resolve=True)
     split = {side: tuple(ids) for side, ids in recipe["split"].items()}
     phones = tuple(recipe["phones"]["phones"])
-    return Member(path, model_of(checkpoint, path), recipe["coeffs"], phones, split["train"], split["val"], data)
+    return Member(
+        path=path,
+        model=model_of(checkpoint, path),
+        coeffs=recipe["coeffs"],
+        features=features_of(checkpoint),
+        phones=phones,
+        train=split["train"],
+        val=split["val"],
+        data=data,
+    )
 
 
 def _short(value: int | tuple[str, ...]) -> str:

@@ -27,9 +27,9 @@ from phoneme.decode import (
 from phoneme.errors import InputError
 from phoneme.evaluation import log_posteriors
 from phoneme.files import write_json
-from phoneme.runs.data import check_fit, open_test
+from phoneme.runs.data import open_test
 from phoneme.runs.device import pick_device
-from phoneme.runs.members import Labelled, Member, open_labelled, read_members
+from phoneme.runs.members import Labelled, Member, open_each, open_labelled, read_members
 from phoneme.store import FrameStore
 from phoneme.submission import check_sample, write_submission
 
@@ -43,21 +43,21 @@ def run_predict(settings: dict[str, Any], folder: Path) -> Path:
     _check(settings)
     members = read_members(settings["ckpt_path"])
     section = settings["data"] or members[0].data
-    store = open_test(section)
-    check_fit(store, members[0].coeffs, members[0].phones)
+    stores = open_each(members, partial(open_test, section))
+    n_frames = stores[0].n_frames
     if section["sample_submission"]:
-        check_sample(section["sample_submission"], store.n_frames)
+        check_sample(section["sample_submission"], n_frames)
     labelled = _labelled(members, settings)
     options = {"device": pick_device(settings["device"]), "batch_size": settings["batch_size"]}
     score, validation = _score(members, labelled, settings["ensemble"], options)
     weights = score.weights if score else [1 / len(members)] * len(members)
-    posteriors, answers = _predict(members, weights, settings["ensemble"]["average"], store, options)
+    posteriors, answers = _predict(members, weights, settings["ensemble"]["average"], stores, options)
     if len(members) > 1:
         _leave_ensemble(members, weights, settings["ensemble"], score, agreement(answers), folder)
     decode = _decoder(settings["decode"], labelled, validation, folder)
-    classes = decode(posteriors, store.offsets)
-    path = write_submission(folder / "prediction.csv", classes, store.n_frames, section["sample_submission"])
-    log.info("submission: %s (%d rows)", path, store.n_frames)
+    classes = decode(posteriors, stores[0].offsets)
+    path = write_submission(folder / "prediction.csv", classes, n_frames, section["sample_submission"])
+    log.info("submission: %s (%d rows)", path, n_frames)
     return path
 
 
@@ -96,20 +96,21 @@ def _score(
     """What the ensemble is worth on the held-out utterances, and its log-posteriors there."""
     if labelled is None:
         return None, None
-    own = [log_posteriors(member.model, labelled.store, ids=labelled.held_out, **options) for member in members]
+    pairs = zip(members, labelled.stores, strict=True)
+    own = [log_posteriors(member.model, store, ids=labelled.held_out, **options) for member, store in pairs]
     if len(members) == 1:
         return None, own[0]
     return score_ensemble(own, *labelled.labels_of(labelled.held_out), **ensemble)
 
 
 def _predict(
-    members: list[Member], weights: list[float], average: str, store: FrameStore, options: dict[str, Any]
+    members: list[Member], weights: list[float], average: str, stores: list[FrameStore], options: dict[str, Any]
 ) -> tuple[Float[Tensor, "frame classes"], list[UInt8[Tensor, "frame"]]]:
     """Log-posteriors of the ensemble in every frame, and each member's own labels. One member in memory at a time."""
     answers = []
 
     def one_by_one() -> Iterator[Float[Tensor, "frame classes"]]:
-        for member in members:
+        for member, store in zip(members, stores, strict=True):
             own = log_posteriors(member.model, store, **options)
             answers.append(own.argmax(dim=1).to(torch.uint8))
             yield own
@@ -133,7 +134,7 @@ def _decoder(
     decode = median_smoothing
     if name == "hmm":
         labels, offsets = labelled.labels_of(labelled.train)
-        statistics = count_phones(labels, offsets, len(labelled.store.phones), section["smoothing"])
+        statistics = count_phones(labels, offsets, len(labelled.stores[0].phones), section["smoothing"])
         decode = partial(hmm_decoding, statistics=statistics)
     tuned = tune(decode, grid, validation, *labelled.labels_of(labelled.held_out))
     write_json(folder / "decoding.json", {"decode": name} | tuned.to_dict())

@@ -18,6 +18,7 @@ from phoneme.build import build
 from phoneme.callbacks import EpochLines, LearningRateWarmup, Throughput
 from phoneme.checkpoint import AtomicCheckpointIO, check_resumable, make_recipe, read_checkpoint
 from phoneme.classifier import PhonemeClassifier
+from phoneme.columns import Features
 from phoneme.datamodule import PhonemeData
 from phoneme.errors import InputError
 from phoneme.losses import IGNORE, make_loss
@@ -49,7 +50,7 @@ def train(
     start = time.perf_counter()
     tracking.quieten_lightning()
     _check(settings)
-    stores = open_stores(settings["data"])
+    stores = open_stores(settings["data"], Features(**settings["features"]))
     checkpoint = read_checkpoint(settings["ckpt_path"]) if settings["ckpt_path"] else None
     split = _split(stores, settings["data"]["split"], checkpoint)
     classifier = _classifier(settings, portable, stores, split, checkpoint)
@@ -91,6 +92,7 @@ def _classifier(
     recipe = make_recipe(
         model=settings["model"],
         coeffs=coeffs,
+        features=stores.features.to_dict(),
         phones=phones.to_dict(),
         split={side: list(ids) for side, ids in asdict(split).items()},
         config=portable,
@@ -145,7 +147,7 @@ def _split(stores: Stores, options: dict[str, Any], checkpoint: dict[str, Any] |
     """The checkpoint's own split when a training continues, else a new one."""
     store = stores.train
     if checkpoint is None:
-        return split_ids(store.ids, store.speakers, **options)
+        return split_ids(store.ids, store.speakers, copies=store.copies, **options)
     saved = Split(**{side: tuple(ids) for side, ids in checkpoint["phoneme"]["split"].items()})
     unknown = sorted({*saved.train, *saved.val} - set(store.ids))
     if unknown:

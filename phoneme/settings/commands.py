@@ -32,6 +32,7 @@ class TrainConfig:
     ckpt_path: str | None = None
     compile: bool = False
     data: Any = MISSING
+    features: Any = MISSING
     augment: Any = MISSING
     model: Any = MISSING
     loss: Any = MISSING
@@ -49,6 +50,7 @@ class BaselineConfig:
     context: int = MISSING
     device: str = MISSING
     data: Any = MISSING
+    features: Any = MISSING
     baseline: Any = MISSING
     loss: Any = MISSING
 

@@ -1,4 +1,4 @@
-"""The settings of the data section of a configuration."""
+"""The settings of the data section of a configuration, and of the features."""
 
 from dataclasses import dataclass, field
 
@@ -40,3 +40,21 @@ class LibriphoneConfig(DataConfig):
 @dataclass
 class Timit11Config(DataConfig):
     pass
+
+
+@dataclass
+class AudioConfig(DataConfig):
+    speaker_pattern: str = MISSING
+    speeds: list[float] = MISSING
+    noise_snr_db: float | None = MISSING
+
+
+@dataclass
+class FeaturesConfig:
+    name: str = MISSING
+    normalise: str = MISSING
+
+
+@dataclass
+class LogMelConfig(FeaturesConfig):
+    bins: int = MISSING
