@@ -30,10 +30,23 @@ SPEAKERS = ("data.split.by=speaker", r'data.speaker_pattern="^(\d{5})"')  # spee
 SMALL_BILSTM = ("model.width=64", "model.depth=2", "data.train_score_share=0.02")
 SMALL_BIGRU = ("model.width=128", "model.depth=3")
 
-# The recipe `boss` with one thing changed. The first is the recipe itself at the budget of the ablation.
+# The recipe `boss` with one thing changed; `boss_short` is the recipe itself at the ablation's budget.
 ABLATIONS = {
-    "boss": (),
-    "no SpecAugment": ("augment.time_masks=0", "augment.frequency_masks=0"),
+    "boss_short": (),
+    "no_masks": ("augment=none",),
+    "no_smoothing": ("loss.label_smoothing=0",),
+    "no_dropout": ("model.dropout=0",),
+    "dropout_by_frame": ("model.dropout_kind=frame",),
+    "no_convolutions": ("model.front_depth=0",),
+    "float32": ("trainer.precision=32-true",),
+    "batch_by_utterances": ("data.batch_utterances=10",),
+    "both_deltas": ("features=both", "augment.frequency_masks=0"),
+    "ema": ("callbacks/averaging=ema",),
+    "speed": ("augment.speed=0.1",),
+    "constant_rate": ("schedule=constant",),
+    "gru": ("model=gru",),
+    "tcn": ("model=tcn", "model.depth=8", "model.norm=batch", "model.front_depth=0"),
+    "conformer": ("model=conformer", "model.depth=3", "model.front_depth=0"),
 }
 # row: (ours or a peer's, what it adds to `phoneme-train`)
 ROWS = {
@@ -48,6 +61,7 @@ ROWS = {
     "peer_bilstm_small": ("peer", ("experiment=peer_bilstm", *SMALL_BILSTM)),
     "peer_bigru": ("peer", ("experiment=peer_bigru",)),
     "peer_bigru_small": ("peer", ("experiment=peer_bigru", *SMALL_BIGRU)),
+    **{name: ("ablation", ("experiment=boss", *change)) for name, change in ABLATIONS.items()},
 }
 
 
