@@ -49,6 +49,10 @@ ABLATIONS = {
     "tcn": ("model=tcn", "model.depth=8", "model.norm=batch", "model.front_depth=0"),
     "conformer": ("model=conformer", "model.depth=3", "model.front_depth=0"),
 }
+KEPT = (  # of summary.json
+    *("val_accuracy", "val_accuracy_without_silence", "val_loss", "train_accuracy", "parameters", "epochs"),
+    *("peak_memory_gib", "precision", "versions"),
+)
 # row: (ours or a peer's, what it adds to `phoneme-train`)
 ROWS = {
     "simple": ("ours", ("experiment=simple", "data.split.val_fraction=0.1", "data.split.seed=0")),
@@ -56,9 +60,12 @@ ROWS = {
     "strong": ("ours", ("experiment=strong",)),
     "boss": ("ours", ("experiment=boss",)),
     "peer_sample": ("peer", ("experiment=peer_sample", "data.split.val_fraction=0.1", "data.split.seed=0")),
+    "peer_svm": ("peer", ("baseline=linear_svm",)),
+    "peer_sklearn_mlp": ("peer", ("baseline=mlp", "frames=100000", "baseline.max_iter=40")),
     "peer_linear": ("peer", ("experiment=peer_linear",)),
     "peer_mlp": ("peer", ("experiment=peer_mlp",)),
     "peer_bilstm": ("peer", ("experiment=peer_bilstm", "data.train_score_share=0.002")),
+    "peer_bilstm_128": ("peer", ("experiment=peer_bilstm", "model.width=128", "model.depth=2")),  # for its pace
     "peer_bilstm_small": ("peer", ("experiment=peer_bilstm", *SMALL_BILSTM)),
     "peer_bigru": ("peer", ("experiment=peer_bigru",)),
     "peer_bigru_small": ("peer", ("experiment=peer_bigru", *SMALL_BIGRU)),
@@ -99,62 +106,60 @@ def settings_of(overrides: list[str], folder: Path) -> tuple[dict, dict]:
 
 def pace(name: str, overrides: list[str], folder: Path, updates: int = 8, seconds: float = 10.0) -> Clock:
     """Train a row until its pace is known."""
-    from phoneme.runs import train as runs
+    from phoneme.runs.train import train
 
     clock = Clock(updates, seconds)
     settings, portable = settings_of(overrides, folder)
-    built = runs._callbacks
-    runs._callbacks = lambda settings: [*built(settings), clock]
     try:
-        runs.train(settings, portable, folder)
+        train(settings, portable, folder, watchers=[clock])
     except KeyboardInterrupt:
         return clock
-    finally:
-        runs._callbacks = built
     raise SystemExit(f"{name}: an epoch is too short to measure its pace")
 
 
-def run(row: str, data: Path, minutes: float, seed: int, runs: Path, tag: str) -> None:
-    side, choices = ROWS[row]
-    split = () if tag else SPEAKERS
-    shared = ["data=libriphone", f"data.root={data}", *split, *choices, f"seed={seed}"]
-    name = f"{tag}{row}-{seed}"
-    folder = runs / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def length_of(row: str, shared: list[str], minutes: float, folder: Path) -> tuple[list[str], dict]:
+    """The settings that make a training as long as its budget, and what is known of its pace."""
     settings, _ = settings_of(shared, folder)
     clock = pace(row, shared, folder / "pace")
     updates = int(60 * minutes / clock.per_update)
     epochs = min(updates // clock.per_epoch, settings["trainer"]["max_epochs"])
-    length = [f"trainer.max_epochs={max(epochs, 1)}"]
-    if epochs == 0:
-        length.append(f"trainer.limit_train_batches={updates}")
-    command = [sys.executable, "-m", "phoneme.cli.train", *shared, *length]
-    print(" ".join(["phoneme-train", *command[3:]]), flush=True)
+    facts = {"budget_minutes": minutes, "frames_per_cpu_second": round(1 / clock.per_frame)}
+    if epochs > 0:
+        return [f"trainer.max_epochs={epochs}"], facts
+    length = ["trainer.max_epochs=1", f"trainer.limit_train_batches={updates}"]
+    return length, facts | {"share_of_an_epoch": round(updates / clock.per_epoch, 4)}
+
+
+def run(row: str, data: Path, minutes: float, seed: int, runs: Path, tag: str) -> None:
+    side, choices = ROWS[row]
+    shared = ["data=libriphone", f"data.root={data}", *(() if tag else SPEAKERS), *choices, f"seed={seed}"]
+    name = f"{tag}{row}-{seed}"
+    folder = runs / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    program = "baseline" if choices[0].startswith("baseline=") else "train"
+    length, facts = ([], {}) if program == "baseline" else length_of(row, shared, minutes, folder)
+    arguments = [*shared, *length]
+    print(" ".join([f"phoneme-{program}", *arguments]), flush=True)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([*command, f"hydra.run.dir={folder}"], check=True)
+    command = [sys.executable, "-m", f"phoneme.cli.{program}", *arguments, f"hydra.run.dir={folder}"]
+    subprocess.run(command, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     summary = json.loads((folder / "summary.json").read_text())
-    keys = ("val_accuracy", "val_accuracy_without_silence", "val_loss", "train_accuracy", "parameters", "epochs")
     content = {
         "row": f"{tag}{row}",
         "side": side,
         "seed": seed,
-        "command": " ".join(["phoneme-train", *choices, *length, f"seed={seed}"]),
-        "budget_minutes": minutes,
-        "share_of_an_epoch": round(updates / clock.per_epoch, 4) if epochs == 0 else None,
-        "frames_per_cpu_second": round(1 / clock.per_frame),
+        "command": " ".join([f"phoneme-{program}", *choices, *length, f"seed={seed}"]),
+        **facts,
         "cpu_minutes": round((after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60, 2),
-        **{key: summary[key] for key in keys},
-        "peak_memory_gib": summary["peak_memory_gib"],
-        "precision": summary["precision"],
+        **{key: summary[key] for key in KEPT if key in summary},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread, Python {platform.python_version()}",
-        "versions": summary["versions"],
         **right_by_utterance(folder / "checkpoints" / "best.ckpt"),
     }
     rows = RESULTS / "rows"
     rows.mkdir(parents=True, exist_ok=True)
-    (rows / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    (rows / f"{name}.json").write_text(json.dumps(content) + "\n")
     if seed == 0 and side != "ablation" and not tag:
         submission = gzip.compress((folder / "prediction.csv").read_bytes(), mtime=0)
         (RESULTS / f"{row}.csv.gz").write_bytes(submission)
@@ -221,8 +226,8 @@ def comparison(groups: list[list[dict]]) -> list[str]:
             f"{mean(r['val_accuracy_without_silence'] for r in rows):.4f}",
             f"{mean(r['train_accuracy'] for r in rows):.4f}",
             f"{first['parameters']:,}",
-            str(first["share_of_an_epoch"] or first["epochs"]),
-            f"{first['frames_per_cpu_second']:,}",
+            str(first.get("share_of_an_epoch") or first.get("epochs", "")),
+            f"{first['frames_per_cpu_second']:,}" if "frames_per_cpu_second" in first else "",
             f"{mean(r['cpu_minutes'] for r in rows):.1f}",
             f"{first['peak_memory_gib']:.2f}",
         )
