@@ -37,7 +37,7 @@ ABLATIONS = {
     "no_masks": ("augment=none",),
     "no_smoothing": ("loss.label_smoothing=0",),
     "no_dropout": ("model.dropout=0",),
-    "dropout_by_frame": ("model.dropout_kind=frame",),
+    "dropout_by_utterance": ("model.dropout_kind=utterance",),
     "no_convolutions": ("model.front_depth=0",),
     "float32": ("trainer.precision=32-true",),
     "batch_by_utterances": ("data.batch_utterances=10",),
@@ -175,7 +175,7 @@ def right_by_utterance(checkpoint: Path) -> dict[str, list[int]]:
 
     members = read_members(str(checkpoint))
     labelled = open_labelled(members, None)
-    posteriors = log_posteriors(members[0].model, labelled.store, torch.device("cpu"), ids=labelled.held_out)
+    posteriors = log_posteriors(members[0].model, labelled.stores[0], torch.device("cpu"), ids=labelled.held_out)
     labels, offsets = labelled.labels_of(labelled.held_out)
     right = right_frames(posteriors.argmax(-1), labels, offsets)
     return {"right": right.tolist(), "frames": offsets.diff().tolist()}
