@@ -40,6 +40,7 @@ ABLATIONS = {
     "dropout_by_utterance": ("model.dropout_kind=utterance",),
     "no_convolutions": ("model.front_depth=0",),
     "float32": ("trainer.precision=32-true",),
+    "unmasked": ("model.masked=false", "loss.padding_class=0", "data.batch_utterances=10"),
     "batch_by_utterances": ("data.batch_utterances=10",),
     "both_deltas": ("features=both", "augment.frequency_masks=0"),
     "ema": ("callbacks/averaging=ema",),
