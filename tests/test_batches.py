@@ -116,14 +116,14 @@ def test_a_position_in_other_batches_is_refused():
 
 
 def test_too_few_frames_for_the_processes():
-    with pytest.raises(InputError, match=r"at least 3 frames, one a process, got 2[\s\S]*trainer.devices"):
+    with pytest.raises(InputError, match=r"at least 3 frames or utterances, one a process, got 2[\s\S]*trainer.devices"):
         IndexBatches(torch.arange(2), 8, world=3)
     with pytest.raises(InputError, match=r"at least 3 utterances, one a process, got 2"):
         utterance_batches([5, 5], world=3)
 
 
 def test_batch_size_must_be_positive():
-    with pytest.raises(InputError, match=r"at least 1 frame a batch, got 0[\s\S]*data.batch_size"):
+    with pytest.raises(InputError, match=r"at least 1 a batch, got 0[\s\S]*data.batch_size"):
         IndexBatches(torch.arange(9), 0)
     with pytest.raises(InputError, match=r"at least 1 frame a batch, got 0[\s\S]*data.batch_frames"):
         UtteranceBatches(torch.arange(2), torch.tensor([3, 4]), 0)
