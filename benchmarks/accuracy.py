@@ -54,6 +54,7 @@ KEPT = (  # of summary.json
     *("val_accuracy", "val_accuracy_without_silence", "val_loss", "train_accuracy", "parameters", "epochs"),
     *("peak_memory_gib", "precision", "versions"),
 )
+MEASURED = {"frames_per_cpu_second": ",", "cpu_minutes": ".1f", "peak_memory_gib": ".2f"}  # columns and their format
 # row: (ours or a peer's, what it adds to `phoneme-train`)
 ROWS = {
     "simple": ("ours", ("experiment=simple", "data.split.val_fraction=0.1", "data.split.seed=0")),
@@ -220,7 +221,7 @@ def comparison(groups: list[list[dict]]) -> list[str]:
     for rows in sorted(groups, key=lambda rows: -mean(r["val_accuracy"] for r in rows)):
         accuracy = [r["val_accuracy"] for r in rows]
         spread = f" ± {stdev(accuracy):.4f} ({len(rows)} seeds)" if len(rows) > 1 else ""
-        first = rows[0]
+        first = {key: value for row in rows for key, value in row.items() if value is not None}
         cells = (
             f"`{first['row']}`",
             f"{mean(accuracy):.4f}{spread}",
@@ -228,9 +229,7 @@ def comparison(groups: list[list[dict]]) -> list[str]:
             f"{mean(r['train_accuracy'] for r in rows):.4f}",
             f"{first['parameters']:,}",
             str(first.get("share_of_an_epoch") or first.get("epochs", "")),
-            f"{first['frames_per_cpu_second']:,}" if "frames_per_cpu_second" in first else "",
-            f"{mean(r['cpu_minutes'] for r in rows):.1f}",
-            f"{first['peak_memory_gib']:.2f}",
+            *(format(first[key], form) if key in first else "" for key, form in MEASURED.items()),
         )
         lines.append("| " + " | ".join(cells) + " |")
     return lines

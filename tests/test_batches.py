@@ -116,7 +116,9 @@ def test_a_position_in_other_batches_is_refused():
 
 
 def test_too_few_frames_for_the_processes():
-    with pytest.raises(InputError, match=r"at least 3 frames or utterances, one a process, got 2[\s\S]*trainer.devices"):
+    with pytest.raises(
+        InputError, match=r"at least 3 frames or utterances, one a process, got 2[\s\S]*trainer.devices"
+    ):
         IndexBatches(torch.arange(2), 8, world=3)
     with pytest.raises(InputError, match=r"at least 3 utterances, one a process, got 2"):
         utterance_batches([5, 5], world=3)
