@@ -188,7 +188,7 @@ def _hint(reason: str) -> str:
     if "not a database" in reason:
         return "the file is something else: give the path of a search.db, or of a file that does not exist yet"
     if "unable to open" in reason:
-        return "the folder has to exist, and sqlite needs three slashes and the path: sqlite:////home/me/search.db"
+        return "the folder has to exist, and sqlite needs three slashes and the path: sqlite:///FOLDER/search.db"
     if "parse" in reason:
         return "sqlite:///search.db, or DIALECT://USER:PASSWORD@HOST/DATABASE"
     return "check that the database is reachable, writable and not full"
