@@ -4,15 +4,16 @@
     OMP_NUM_THREADS=1 python benchmarks/accuracy.py pace ROW… --data FOLDER   # frames a CPU-second, in alternation
     python benchmarks/accuracy.py table       # of the rows in results/accuracy/rows; what each ingredient is worth
 
-The budget is CPU-minutes of training. A row's pace is measured first, over real updates; then it gets as many epochs as
-fit the budget, but no more than the recipe's own number (a schedule ends with them), or the share of one epoch that
-fits. Validation between epochs and the final evaluation come on top; `cpu_minutes` is of the whole command. Each row is
+The budget is CPU-minutes of training. A row's pace is measured first, over real updates; then it gets as many passes
+over the data as fit the budget, but no more than the recipe's own number (a schedule ends with them). What is no whole
+number of epochs becomes equally shortened ones. Validation between epochs and the final evaluation come on top; `cpu_minutes` is of the whole command. Each row is
 the command that it names; `results/accuracy/rows/ROW-SEED.json` holds what came out, `ROW.csv.gz` its submission.
 """
 
 import argparse
 import gzip
 import json
+import math
 import os
 import platform
 import resource
@@ -124,12 +125,17 @@ def length_of(row: str, shared: list[str], minutes: float, folder: Path) -> tupl
     settings, _ = settings_of(shared, folder)
     clock = pace(row, shared, folder / "pace")
     updates = int(60 * minutes / clock.per_update)
-    epochs = min(updates // clock.per_epoch, settings["trainer"]["max_epochs"])
-    facts = {"budget_minutes": minutes, "frames_per_cpu_second": round(1 / clock.per_frame)}
-    if epochs > 0:
-        return [f"trainer.max_epochs={epochs}"], facts
-    length = ["trainer.max_epochs=1", f"trainer.limit_train_batches={updates}"]
-    return length, facts | {"share_of_an_epoch": round(updates / clock.per_epoch, 4)}
+    passes = min(updates / clock.per_epoch, settings["trainer"]["max_epochs"])
+    epochs = math.ceil(passes)
+    facts = {
+        "budget_minutes": minutes,
+        "frames_per_cpu_second": round(1 / clock.per_frame),
+        "passes": round(passes, 2),
+    }
+    length = [f"trainer.max_epochs={epochs}"]
+    if passes < epochs:
+        length.append(f"trainer.limit_train_batches={int(passes * clock.per_epoch / epochs)}")
+    return length, facts
 
 
 def run(row: str, data: Path, minutes: float, seed: int, runs: Path, tag: str) -> None:
@@ -215,7 +221,7 @@ def table() -> None:
 
 def comparison(groups: list[list[dict]]) -> list[str]:
     """One line a row: mean ± deviation over the seeds that there are."""
-    head = ("row", "validation accuracy", "without silence", "training accuracy", "parameters", "epochs")
+    head = ("row", "validation accuracy", "without silence", "training accuracy", "parameters", "passes")
     head += ("frames/CPU-s", "CPU-min", "GiB")
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for rows in sorted(groups, key=lambda rows: -mean(r["val_accuracy"] for r in rows)):
@@ -228,7 +234,7 @@ def comparison(groups: list[list[dict]]) -> list[str]:
             f"{mean(r['val_accuracy_without_silence'] for r in rows):.4f}",
             f"{mean(r['train_accuracy'] for r in rows):.4f}",
             f"{first['parameters']:,}",
-            str(first.get("share_of_an_epoch") or first.get("epochs", "")),
+            str(first.get("passes", first.get("epochs", ""))),
             *(format(first[key], form) if key in first else "" for key, form in MEASURED.items()),
         )
         lines.append("| " + " | ".join(cells) + " |")
