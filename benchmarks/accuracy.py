@@ -6,8 +6,9 @@
 
 The budget is CPU-minutes of training. A row's pace is measured first, over real updates; then it gets as many passes
 over the data as fit the budget, but no more than the recipe's own number (a schedule ends with them). What is no whole
-number of epochs becomes equally shortened ones. Validation between epochs and the final evaluation come on top; `cpu_minutes` is of the whole command. Each row is
-the command that it names; `results/accuracy/rows/ROW-SEED.json` holds what came out, `ROW.csv.gz` its submission.
+number of epochs becomes equally shortened ones. Validation between epochs and the final evaluation come on top;
+`cpu_minutes` is of the whole command. Each row is the command that it names; `rows/ROW-SEED.json` in `results/accuracy`
+holds what came out, `ROW.csv.gz` there its submission.
 """
 
 import argparse
