@@ -56,7 +56,15 @@ KEPT = (  # of summary.json
     *("val_accuracy", "val_accuracy_without_silence", "val_loss", "train_accuracy", "parameters", "epochs"),
     *("peak_memory_gib", "precision", "versions"),
 )
-MEASURED = {"frames_per_cpu_second": ",", "cpu_minutes": ".1f", "peak_memory_gib": ".2f"}  # columns and their format
+COLUMNS = {  # of the table: what of the seeds is shown, and its format
+    "val_accuracy_without_silence": (mean, ".4f"),
+    "train_accuracy": (mean, ".4f"),
+    "parameters": (max, ","),
+    "epochs": (max, ""),
+    "frames_per_cpu_second": (max, ","),
+    "cpu_minutes": (mean, ".1f"),
+    "peak_memory_gib": (max, ".2f"),
+}
 # row: (ours or a peer's, what it adds to `phoneme-train`)
 ROWS = {
     "simple": ("ours", ("experiment=simple", "data.split.val_fraction=0.1", "data.split.seed=0")),
@@ -222,22 +230,18 @@ def table() -> None:
 
 def comparison(groups: list[list[dict]]) -> list[str]:
     """One line a row: mean ± deviation over the seeds that there are."""
-    head = ("row", "validation accuracy", "without silence", "training accuracy", "parameters", "passes")
+    head = ("row", "validation accuracy", "without silence", "training accuracy", "parameters", "epochs")
     head += ("frames/CPU-s", "CPU-min", "GiB")
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for rows in sorted(groups, key=lambda rows: -mean(r["val_accuracy"] for r in rows)):
         accuracy = [r["val_accuracy"] for r in rows]
         spread = f" ± {stdev(accuracy):.4f} ({len(rows)} seeds)" if len(rows) > 1 else ""
-        first = {key: value for row in rows for key, value in row.items() if value is not None}
-        cells = (
-            f"`{first['row']}`",
-            f"{mean(accuracy):.4f}{spread}",
-            f"{mean(r['val_accuracy_without_silence'] for r in rows):.4f}",
-            f"{mean(r['train_accuracy'] for r in rows):.4f}",
-            f"{first['parameters']:,}",
-            str(first.get("passes", first.get("epochs", ""))),
-            *(format(first[key], form) if key in first else "" for key, form in MEASURED.items()),
-        )
+        known = {key: [r[key] for r in rows if r.get(key) is not None] for key in COLUMNS}
+        cells = [f"`{rows[0]['row']}`", f"{mean(accuracy):.4f}{spread}"]
+        cells += [
+            format(form(values), style) if values else ""
+            for (form, style), values in zip(COLUMNS.values(), known.values(), strict=True)
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
