@@ -8,6 +8,11 @@ if TYPE_CHECKING:
 
 NAMES = (
     "bad_training_set",
+    "momentum",
+    "elongated_bowl",
+    "late_burst",
+    "warm_up",
+    "direction_and_size",
     "regression_targets",
 )
 
