@@ -59,9 +59,10 @@ def seen_from_above(height: Height, x: tuple[float, float], y: tuple[float, floa
 
 
 def trajectory(label: str, places: Float64[Tensor, "place 2"]) -> Path:
-    """A path for a picture, in its first SHOWN points and, thinned out, the others."""
+    """A path for a picture; of a long one at most SHOWN places, at equal distances along it."""
     if len(places) > SHOWN:
-        half = SHOWN // 2
-        later = torch.linspace(half, len(places) - 1, half).round().long()
-        places = torch.cat([places[:half], places[later]])
+        walked = places.diff(dim=0).norm(dim=1).cumsum(0)
+        marks = torch.linspace(0, walked[-1].item(), SHOWN, dtype=torch.float64)
+        chosen = torch.searchsorted(walked, marks).clamp(max=len(places) - 2).unique() + 1
+        places = torch.cat([places[:1], places[chosen[1:]]])
     return Path(label, places[:, 0].tolist(), places[:, 1].tolist())

@@ -16,14 +16,14 @@ def test_a_bowl_has_its_curvatures_along_its_axes():
     torch.testing.assert_close(height(torch.stack([axis, across])), torch.tensor([0.5, 50.0]).double())
 
 
-def test_it_holds():
+def test_it_holds_as_far_as_so_few_updates_can_tell():
     answer = perform(EXPERIMENT, small_bench(), rolled=1000)
-    assert answer["rows"]["E2"]["verdict"] == "holds"
-    assert min(answer["numbers"]["updates"]["bowl"]["plain"]) > 1000
+    found = {ruling["effect"]: ruling["verdict"] for ruling in answer["rows"]["E2"]["rulings"]}
+    assert found["adam"] == "holds" and found["rmsprop"] == "undecided" and found["adagrad"] != "does not hold"
+    assert min(answer["numbers"]["updates"]["bowl"]["plain"]) == 1001  # it never arrives
 
 
 def test_plain_descent_in_a_round_bowl_needs_no_sigma():
-    """Its best rate of those tried is the largest, 2, or nearly so: a factor |1 - rate| an update."""
     assert verdicts(EXPERIMENT, small_bench(), condition=1.0, rolled=300) == {"E2": "does not hold"}
 
 

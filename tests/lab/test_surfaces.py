@@ -44,7 +44,13 @@ def test_the_surface_of_a_picture_is_a_row_for_each_y():
     assert surface.z[0][-1] == pytest.approx(0.5) and surface.z[-1][0] == pytest.approx(20.0)
 
 
-def test_a_long_trajectory_is_thinned_out_and_keeps_its_ends():
-    places = torch.arange(2000, dtype=torch.float64).view(1000, 2)
+def test_a_long_trajectory_is_thinned_out_and_keeps_its_ends_and_its_jumps():
+    places = torch.zeros(1000, 2, dtype=torch.float64)
+    places[:, 0] = torch.linspace(0, 1, 1000)
+    places[700, 1] = 5.0  # there and back
     path = trajectory("", places)
-    assert len(path.x) == 200 and (path.x[0], path.y[-1]) == (0.0, 1999.0)
+    assert len(path.x) <= 200 and (path.x[0], path.x[-1]) == (0.0, 1.0) and max(path.y) == 5.0
+
+
+def test_a_short_trajectory_is_all_there():
+    assert trajectory("", STARTS).y == [1.0, -1.0, 3.0]

@@ -95,13 +95,19 @@ def measure(bench: Bench, condition: float = CONDITION, angle: float = 0.0, roll
     found = updates["bowl"]
     return Measured(
         effects={
-            kind: [math.log10(p / a) for p, a in zip(found["plain"], found[kind], strict=True)]
+            kind: [_gain(p, a, limit) for p, a in zip(found["plain"], found[kind], strict=True)]
             for kind in KINDS
             if kind != "plain"
         },
         pictures=(_drawn({name: surfaces[name][0] for name in VIEWS}, ways, updates), _counted(updates)),
         numbers={"updates": updates, "at_most": limit, "condition": condition},
     )
+
+
+def _gain(plain: int, divided: int, limit: int) -> float:
+    """log10 of the ratio; NaN where plain descent would have needed more than `limit` updates to tell."""
+    gain = math.log10(plain / divided)
+    return math.nan if plain > limit and gain < TENFOLD else gain
 
 
 def _drawn(surfaces: dict[str, Height], ways: dict, updates: dict[str, dict[str, list[int]]]) -> Picture:

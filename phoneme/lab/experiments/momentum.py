@@ -210,7 +210,7 @@ EXPERIMENT = Experiment(
         "D1": Claim(
             says="Momentum carries the parameters through plateaus, saddles and shallow minima where plain descent, "
             "even at its largest stable rate, stops or needs at least twice the updates.",
-            refuted_by="Plain descent that arrives in less than twice the updates.",
+            refuted_by="Plain descent that arrives in less than twice the updates, or momentum that does not arrive.",
         )
     },
     rules=(
