@@ -9,6 +9,11 @@ if TYPE_CHECKING:
 NAMES = (
     "bad_training_set",
     "regression_targets",
+    "feature_scale",
+    "batch_norm",
+    "small_batches_norm",
+    "covariate_shift",
+    "norm_relatives",
 )
 
 
