@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import nn
@@ -21,6 +22,13 @@ class Run:
     losses: tuple[float, ...]
     train_loss: float  # infinite if training diverged
     accuracy: float  # on held-out utterances
+
+    @property
+    def batch_loss(self) -> float:
+        """The mean over the last tenth of the batches, in training mode; infinite if training diverged."""
+        last = self.losses[-max(len(self.losses) // 10, 1) :]
+        mean = math.fsum(last) / len(last)
+        return mean if math.isfinite(mean) else math.inf
 
 
 def run_at(
@@ -48,13 +56,13 @@ def runs_at(
     return [run_at(make(), train, val, rate, steps=steps, batch_size=batch_size, seed=seed) for rate in rates]
 
 
-def best(runs: Sequence[Run]) -> Run:
-    """The one with the least training loss."""
-    return min(runs, key=lambda run: run.train_loss)
+def best(runs: Sequence[Run], by: str = "train_loss") -> Run:
+    """The one with the least `train_loss`, or `batch_loss`."""
+    return min(runs, key=attrgetter(by))
 
 
 def largest_rate(runs: Sequence[Run], ignorant: float) -> float:
-    """The largest rate that still trains: half of the way from `ignorant` nats to the loss of the best rate, or more."""
+    """The largest rate that still trains: at least half of the way from `ignorant` nats to the loss of the best."""
     bar = (ignorant + best(runs).train_loss) / 2
     return max(run.rate for run in runs if run.train_loss <= bar)
 
