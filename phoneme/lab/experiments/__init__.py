@@ -8,6 +8,8 @@ if TYPE_CHECKING:
 
 NAMES = (
     "bad_training_set",
+    "loss_surfaces",
+    "likelihood",
     "regression_targets",
 )
 
