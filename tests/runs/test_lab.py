@@ -24,7 +24,7 @@ def few(monkeypatch):
 
 
 def lab_in(folder, *overrides):
-    return run_lab(composed("lab", folder, *overrides)["settings"], folder)
+    return run_lab(**composed("lab", folder, *overrides), folder=folder)
 
 
 class Page(HTMLParser):
@@ -58,6 +58,7 @@ def test_one_experiment_leaves_its_files(tmp_path):
     rule = content["rows"]["F2"]["rulings"][0]
     assert rule["above"] is None and rule["below"] > 0 and len(rule["values"]) == 3
     assert content["conditions"]["seeds"] == 3 and content["conditions"]["model"]["width"] == 64
+    assert content["conditions"]["data"]["root"] == "${bundled_sample:}"  # no path of this machine
     for name in ("README.md", "index.html", "figures/trainings.png", "figures/trainings.svg"):
         assert (tmp_path / name).stat().st_size > 500, name
     assert "figures/trainings.png" in (tmp_path / "README.md").read_text()
