@@ -11,6 +11,11 @@ NAMES = (
     "loss_surfaces",
     "likelihood",
     "regression_targets",
+    "feature_scale",
+    "batch_norm",
+    "small_batches_norm",
+    "covariate_shift",
+    "norm_relatives",
 )
 
 
