@@ -17,7 +17,9 @@ from phoneme.settings.commands import (
     ArgmaxConfig,
     BaselineConfig,
     DiagnoseConfig,
+    ExperimentConfig,
     HmmConfig,
+    LabConfig,
     MedianConfig,
     PredictConfig,
     SearchConfig,
@@ -66,6 +68,7 @@ SCHEMAS = {
     ("", "diagnose"): DiagnoseConfig,
     ("", "baseline"): BaselineConfig,
     ("", "search"): SearchConfig,
+    ("", "lab"): LabConfig,
     ("data", "libriphone"): LibriphoneConfig,
     ("data", "timit11"): Timit11Config,
     ("data", "audio"): AudioConfig,
@@ -94,6 +97,7 @@ SCHEMAS = {
     ("decode", "hmm"): HmmConfig,
     ("baseline", "linear"): LinearBaselineConfig,
     ("baseline", "mlp"): MlpBaselineConfig,
+    ("lab", "experiment"): ExperimentConfig,
 }
 
 

@@ -69,6 +69,6 @@ def test_rooms_are_small():
 
 
 def test_the_curvature_layers_know_no_lightning():
-    for name in ("curvature", "gradients"):
+    for name in ("curvature", "gradients", "lab"):
         for path in [*ROOT.glob(f"{name}.py"), *ROOT.glob(f"{name}/**/*.py")]:
             assert "lightning" not in path.read_text()

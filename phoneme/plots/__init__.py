@@ -7,6 +7,7 @@ from phoneme.plots.density import plot_density
 from phoneme.plots.extremes import plot_extremes
 from phoneme.plots.figure import save
 from phoneme.plots.gradients import plot_gradients
+from phoneme.plots.lab import plot_picture
 from phoneme.plots.ratio import plot_minimum_ratio
 from phoneme.plots.search import plot_search
 from phoneme.plots.taylor import plot_taylor
@@ -20,6 +21,7 @@ __all__ = [
     "plot_gradients",
     "plot_learning_curves",
     "plot_minimum_ratio",
+    "plot_picture",
     "plot_search",
     "plot_taylor",
     "plot_timeline",

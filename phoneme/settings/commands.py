@@ -109,3 +109,22 @@ class SearchConfig:
     trials: int = MISSING
     timeout: float | None = MISSING
     seed: int = MISSING
+
+
+@dataclass
+class ExperimentConfig:
+    name: str = MISSING
+    seeds: int | None = MISSING
+    budget: str = MISSING
+    jobs: int | None = MISSING
+    gallery: str | None = MISSING
+
+
+@dataclass
+class LabConfig:
+    ckpt_path: str | None = MISSING
+    device: str = MISSING
+    lab: Any = MISSING
+    data: Any = MISSING
+    features: Any = MISSING
+    model: Any = MISSING

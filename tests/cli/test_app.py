@@ -11,7 +11,8 @@ from tests.helpers import command, environment, train_in
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("train", "context"), ("predict", "ckpt_path"), ("baseline", "context"), ("search", "space")]
+    ("name", "says"),
+    [("train", "context"), ("predict", "ckpt_path"), ("baseline", "context"), ("search", "space"), ("lab", "seeds")],
 )
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
 def test_answers_without_torch(name, says, arguments, tmp_path):
@@ -30,8 +31,10 @@ def test_answers_without_torch(name, says, arguments, tmp_path):
 
 
 def test_help_names_every_group_and_option(tmp_path):
-    text = {name: command(name, "--help", cwd=tmp_path).stdout for name in ("train", "predict", "baseline", "search")}
-    page_of = {"decode": "predict", "baseline": "baseline", "space": "search"}
+    text = {
+        name: command(name, "--help", cwd=tmp_path).stdout for name in ("train", "predict", "baseline", "search", "lab")
+    }
+    page_of = {"decode": "predict", "baseline": "baseline", "space": "search", "lab": "lab"}
     hidden = {"common", "phoneme"}
     for group in (path for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"):
         page = text[page_of.get(group.name, "train")]
