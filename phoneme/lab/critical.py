@@ -142,8 +142,8 @@ def reach(
     method. `tolerance` is that of `Reached.relative`, by default a tenth of what `analyse` calls small. The loss has
     to be twice differentiable by `torch.func`.
 
-    Raises InputError for another goal, for starts that are not float64 (the digits are needed), and for one at which the
-    loss is not finite.
+    Raises InputError for another goal, for starts that are not float64 (the digits are needed), and for one at which
+    the loss is not finite.
     """
     if goal not in GOALS:
         raise InputError(expected="a known goal", got=goal, where="goal", hint=did_you_mean(goal, GOALS))
