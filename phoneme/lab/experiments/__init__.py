@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 NAMES = (
     "bad_training_set",
     "two_weights",
+    "minimum_ratio",
     "regression_targets",
 )
 
