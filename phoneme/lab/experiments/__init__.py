@@ -10,6 +10,8 @@ NAMES = (
     "bad_training_set",
     "loss_surfaces",
     "likelihood",
+    "two_weights",
+    "minimum_ratio",
     "regression_targets",
     "feature_scale",
     "batch_norm",
