@@ -8,6 +8,10 @@ if TYPE_CHECKING:
 
 NAMES = (
     "bad_training_set",
+    "two_weights",
+    "minimum_ratio",
+    "loss_surfaces",
+    "likelihood",
     "regression_targets",
     "feature_scale",
     "batch_norm",
