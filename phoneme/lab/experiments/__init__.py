@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     "bad_training_set",
+    "batch_time",
     "regression_targets",
 )
 
