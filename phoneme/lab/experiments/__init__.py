@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 NAMES = (
     "bad_training_set",
     "batch_time",
+    "gradient_noise",
     "regression_targets",
 )
 
