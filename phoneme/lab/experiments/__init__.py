@@ -10,6 +10,8 @@ NAMES = (
     "bad_training_set",
     "batch_time",
     "gradient_noise",
+    "batch_size",
+    "large_batch",
     "regression_targets",
 )
 
