@@ -155,9 +155,10 @@ def _minus(these: Sequence[float], those: Sequence[float]) -> list[float]:
 def _picture(accuracy: Mapping[str, list[float]], losses: Mapping[str, list[float]], large: int) -> Picture:
     small, plain = (fmean(accuracy[name]) for name in ("small", "plain"))
     best = max(REMEDIES, key=lambda name: fmean(accuracy[name]))
+    shares = [digits(100 * value, 2) for value in (plain, fmean(accuracy[best]), small)]
     message = (
-        f"Batches of {large:,}: {digits(100 * plain, 2)} % right with the rate of batches of {SMALL}, "
-        f"{digits(100 * fmean(accuracy[best]), 2)} % with {REMEDIES[best]}; batches of {SMALL}: {digits(100 * small, 2)} %"
+        f"Batches of {large:,}: {shares[0]} % right with the rate of batches of {SMALL}, {shares[1]} % with "
+        f"{REMEDIES[best]}; batches of {SMALL}: {shares[2]} %"
     )
 
     def panel(y: str, values: Mapping[str, list[float]]) -> Panel:
