@@ -20,7 +20,7 @@ STYLES = (
 )
 STYLES += (("#b8a038", (0, (3, 1, 1, 1)), "X"), ("0.25", (0, (1, 1)), "P"), ("#2e7d5b", (0, (7, 2)), "*"))
 PANEL_IN, HEIGHT_IN, ALONE_IN = 4.6, 4.0, 7.0  # inches
-LETTERS_AN_INCH = 13  # of a title of size 11
+LETTERS_AN_INCH = 12.5  # of a title of size 11
 CONTOURS = 14
 
 
@@ -147,8 +147,8 @@ def _path(axes: Axes, mark: dict[str, Any], style: tuple) -> None:
     colour, dashes, marker = style
     x, y = _numbers(mark["x"]), _numbers(mark["y"])
     axes.plot(x, y, color=colour, linestyle=dashes, linewidth=1.4, label=mark["label"] or None, zorder=5)
-    axes.plot(x[:1], y[:1], marker, color=colour, markersize=6, markerfacecolor="white", zorder=6)
-    axes.plot(x[-1:], y[-1:], marker, color=colour, markersize=6, zorder=6)
+    axes.plot(x[:1], y[:1], marker, color=colour, markersize=6, markerfacecolor="white", zorder=6, clip_on=False)
+    axes.plot(x[-1:], y[-1:], marker, color=colour, markersize=6, zorder=6, clip_on=False)
 
 
 def _level(axes: Axes, mark: dict[str, Any], style: tuple) -> None:

@@ -8,11 +8,20 @@ if TYPE_CHECKING:
 
 NAMES = (
     "bad_training_set",
+    "two_weights",
+    "minimum_ratio",
     "batch_time",
     "gradient_noise",
     "batch_size",
     "large_batch",
+    "loss_surfaces",
+    "likelihood",
     "regression_targets",
+    "feature_scale",
+    "batch_norm",
+    "small_batches_norm",
+    "covariate_shift",
+    "norm_relatives",
 )
 
 
