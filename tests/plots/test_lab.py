@@ -34,6 +34,14 @@ def test_bars_show_their_seeds():
     assert [text.get_text() for text in axes.get_xticklabels()] == ["a", "b"]
 
 
+def test_a_few_values_on_a_logarithmic_axis_are_its_ticks():
+    axes = drawn(Line("few", [2, 4, 32], [1.0, 2.0, 3.0]), x_log=True).axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["2", "4", "32"]
+    assert len(axes.get_xticks(minor=True)) == 0
+    many = drawn(Line("many", list(range(1, 101)), [1.0] * 100), x_log=True).axes[0]
+    assert len(many.get_xticks(minor=True)) > 0
+
+
 @pytest.mark.parametrize(
     "mark",
     [
