@@ -10,6 +10,7 @@ NAMES = (
     "bad_training_set",
     "two_weights",
     "minimum_ratio",
+    "stalled",
     "regression_targets",
 )
 
