@@ -21,6 +21,7 @@ NAMES = (
     "late_burst",
     "warm_up",
     "direction_and_size",
+    "stalled",
     "regression_targets",
     "feature_scale",
     "batch_norm",
