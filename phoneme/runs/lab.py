@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from phoneme.build import did_you_mean
 from phoneme.checkpoint import features_of, model_of, read_checkpoint
 from phoneme.columns import Features
+from phoneme.config import shipped
 from phoneme.datamodule import PhonemeData
 from phoneme.errors import InputError
 from phoneme.files import primitives, write_json, write_text
@@ -25,7 +27,7 @@ from phoneme.lab.experiments import NAMES, find
 from phoneme.losses import make_loss
 from phoneme.plots import plot_picture, save
 from phoneme.report.lab import experiment_page, experiment_readme, gallery, lecture_page, summary_lines
-from phoneme.runs.data import check_fit, open_train
+from phoneme.runs.data import CORPUS_OPTIONS, check_fit, find_test, open_train
 from phoneme.runs.device import pick_device
 from phoneme.runs.versions import versions
 from phoneme.splits import Split, split_ids
@@ -35,6 +37,8 @@ log = logging.getLogger(__name__)
 ALL = "all"
 SEEDS = {"quick": 5, "full": 10}
 ANSWER = "lab.json"
+# as in conf/data/accented.yaml
+ACCENTED = {"name": "libriphone", "speaker_pattern": r"^(\d{5})", "split": {"by": "speaker", "val_fraction": 0.2}}
 
 
 def run_lab(settings: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
@@ -182,14 +186,21 @@ def _kept(settings: dict[str, Any], folder: Path) -> dict[str, Any] | None:
 
 def _bench(settings: dict[str, Any], progress: bool) -> Bench:
     lab, device = settings["lab"], pick_device(settings["device"])
-    checkpoint, network = None, settings["model"]
+    checkpoint, network, features = None, settings["model"], Features(**settings["features"])
+
+    def read(section: dict[str, Any], context: int) -> Speech:
+        store = open_train(section, features)
+        split = split_ids(store.ids, store.speakers, copies=store.copies, **section["split"])
+        return Speech(_placed(PhonemeData(store, split, unit="frame", context=context), device), device)
+
+    def open_accented(context: int) -> Speech:
+        kept = {key: value for key, value in settings["data"].items() if key not in CORPUS_OPTIONS}
+        return read({**kept, **ACCENTED, "root": str(shipped("data/accented"))}, context)
+
     if settings["ckpt_path"] is None:
-        features = Features(**settings["features"])
 
         def open_speech(context: int) -> Speech:
-            store = open_train(settings["data"], features)
-            split = split_ids(store.ids, store.speakers, copies=store.copies, **settings["data"]["split"])
-            return Speech(_placed(PhonemeData(store, split, unit="frame", context=context), device), device)
+            return read(settings["data"], context)
     else:
         checkpoint, network, data = _own(settings, device)
 
@@ -197,7 +208,17 @@ def _bench(settings: dict[str, Any], progress: bool) -> Bench:
             return Speech(_placed(PhonemeData(data.store, data.split, unit="frame", context=context), device), device)
 
     seeds = tuple(range(lab["seeds"] or SEEDS[lab["budget"]]))
-    return Bench(seeds, lab["budget"], device, network, open_speech, checkpoint, progress)
+    return Bench(
+        seeds=seeds,
+        budget=lab["budget"],
+        device=device,
+        network=network,
+        open_speech=open_speech,
+        open_accented=open_accented,
+        open_test=partial(find_test, settings["data"], features),
+        checkpoint=checkpoint,
+        progress=progress,
+    )
 
 
 def _own(settings: dict[str, Any], device: torch.device) -> tuple[Own, dict[str, Any], PhonemeData]:
