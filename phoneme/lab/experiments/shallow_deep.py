@@ -127,8 +127,8 @@ EXPERIMENT = Experiment(
             says="A deep plain network ends with a larger training loss than a shallow one, although it could copy it: "
             "an optimisation failure, since with BatchNorm and shortcuts the same depth is no worse than the shallow "
             "network. A network that is too weak also has a large training loss; a larger one removes it.",
-            refuted_by="The deep network reaches the training loss of the shallow one; or it cannot represent it; or no "
-            "better way to optimise helps it; or more units and frames do not help the weak one.",
+            refuted_by="The deep network reaches the training loss of the shallow one; or it cannot represent it; or "
+            "no better way to optimise helps it; or more units and frames do not help the weak one.",
         )
     },
     rules=(

@@ -127,11 +127,11 @@ EXPERIMENT = Experiment(
     title="What a simple model reaches",
     claims={
         "A2": Claim(
-            says="A linear model and a linear SVM, which cannot fail to be optimised, tell what a simple model reaches. "
-            "A network that can do all a linear model can, and has the lower training accuracy, was not optimised; "
+            says="A linear model and a linear SVM, which cannot fail to be optimised, tell what a simple model "
+            "reaches. A network that can do all a linear model can, and has the lower training accuracy, was not optimised; "
             "one that was optimised is above.",
-            refuted_by="Linear models that learn nothing; a network with a bad rate, or far too deep, that still has the "
-            "higher training accuracy; or a network that trains well and stays below.",
+            refuted_by="Linear models that learn nothing; a network with a bad rate, or far too deep, that still has "
+            "the higher training accuracy; or a network that trains well and stays below.",
         )
     },
     rules=(
