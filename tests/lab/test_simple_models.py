@@ -19,7 +19,7 @@ def test_networks_that_have_failed_are_caught():
     assert found["bad_rate_over_simple"] == found["too_deep_over_simple"] == "holds"
     assert found["logistic_reaches"] == found["linear_svm_reaches"] == "holds"
     assert all(map(all, answer["numbers"]["converged"].values()))
-    assert "network, bad rate and network, too deep" in answer["pictures"][0]["message"]
+    assert "the one with a bad rate, the one that is too deep" in answer["pictures"][0]["message"]
 
 
 def test_networks_that_train_are_not_caught():

@@ -15,7 +15,7 @@ from phoneme.wording import digits
 
 SHALLOW, DEEP = 2, 20  # hidden blocks; 20 layers are the shallower of the two networks of He et al. 2016
 RATE, BATCH = 0.1, 128  # of plain gradient descent: the rate and batch of He et al. 2016, section 4.2
-DROP_AT, DROP_TO = 0.6, 0.1  # the rate is divided by 10, as theirs; after this share of the updates
+WARM_UP, DROP_AT, DROP_TO = 0.1, 0.6, 0.1  # the rate rises, and is divided by 10, as theirs: shares of the updates
 FRAMES = 4096
 WEAK_WIDTH, WEAK_CONTEXT = 3, 1  # units, frames: fewer units than classes, and one frame of 10 ms to go by
 AVERAGED = 40  # updates a point of a curve
@@ -77,7 +77,7 @@ def measure(bench: Bench, steps: int | None = None, deep: int = DEEP, weak_width
 
 def _factor(steps: int, step: int) -> float:
     """Of the rate, at an update."""
-    return DROP_TO if step >= DROP_AT * steps else 1.0
+    return DROP_TO if step >= DROP_AT * steps else min(1.0, (step + 1) / (WARM_UP * steps))
 
 
 def _difference(one: nn.Module, other: nn.Module, frames: Frames) -> float:
@@ -102,8 +102,8 @@ def _picture(
     means = {kind: digits(sum(values) / len(values)) for kind, values in losses.items()}
     return Picture(
         "training_loss",
-        f"Training loss after {steps} updates: shallow {means['shallow']}, deep {means['deep']} although it could "
-        f"copy the shallow one, deep with BatchNorm and shortcuts {means['helped']}",
+        f"Training loss: shallow {means['shallow']}; deep {means['deep']}, although it could copy the shallow one; "
+        f"deep with BatchNorm and shortcuts {means['helped']}",
         (
             Panel(
                 "updates",

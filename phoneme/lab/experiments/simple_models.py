@@ -27,7 +27,7 @@ RATE, BATCH = 1e-3, 128  # of Adam: its authors' rate
 NETWORKS = MappingProxyType(  # the rate of Adam, and hidden blocks, of plain networks
     {
         "trained": (RATE, 2),
-        "bad_rate": (RATE / 1000, 2),
+        "bad_rate": (RATE / 100, 2),
         "too_deep": (RATE, 30),
     }
 )
@@ -38,6 +38,13 @@ LABELS = MappingProxyType(
         "trained": "network",
         "bad_rate": "network,\nbad rate",
         "too_deep": "network,\ntoo deep",
+    }
+)
+NETWORK_IN_WORDS = MappingProxyType(
+    {
+        "trained": "the network that should train",
+        "bad_rate": "the one with a bad rate",
+        "too_deep": "the one that is too deep",
     }
 )
 
@@ -104,8 +111,8 @@ def _effects(accuracy: dict[str, dict[str, list[float]]], prior: list[float]) ->
 def _picture(accuracy: dict[str, dict[str, list[float]]]) -> Picture:
     means = {name: sum(values) / len(values) for name, values in accuracy["training"].items()}
     level = max(means[name] for name in SIMPLE)
-    below = [LABELS[name].replace("\n", " ") for name in ("trained", "bad_rate", "too_deep") if means[name] < level]
-    caught = " and ".join(below) if below else "no network"
+    below = [words for name, words in NETWORK_IN_WORDS.items() if means[name] < level]
+    caught = ", ".join(below) if below else "no network"
     return Picture(
         "accuracy",
         f"Linear models reach {digits(level)} in training; below that, and so not well optimised: {caught}",
@@ -128,8 +135,8 @@ EXPERIMENT = Experiment(
     claims={
         "A2": Claim(
             says="A linear model and a linear SVM, which cannot fail to be optimised, tell what a simple model "
-            "reaches. A network that can do all a linear model can, and has the lower training accuracy, was not optimised; "
-            "one that was optimised is above.",
+            "reaches. A network that can do all a linear model can, and has the lower training accuracy, was not "
+            "optimised; one that was optimised is above.",
             refuted_by="Linear models that learn nothing; a network with a bad rate, or far too deep, that still has "
             "the higher training accuracy; or a network that trains well and stays below.",
         )
@@ -156,7 +163,7 @@ EXPERIMENT = Experiment(
         Rule(
             "A2",
             "bad_rate_over_simple",
-            "training accuracy of a network with a thousandth of the rate, minus of the better linear model",
+            "training accuracy of a network with a hundredth of the rate, minus of the better linear model",
             below=-0.02,
         ),
         Rule(
