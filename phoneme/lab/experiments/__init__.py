@@ -7,6 +7,11 @@ if TYPE_CHECKING:
     from phoneme.lab.experiment import Experiment
 
 NAMES = (
+    "shallow_deep",
+    "simple_models",
+    "overfitting",
+    "cross_validation",
+    "mismatch",
     "bad_training_set",
     "two_weights",
     "minimum_ratio",
