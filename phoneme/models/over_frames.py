@@ -25,27 +25,30 @@ class MaskedBatchNorm(nn.BatchNorm1d):
     def forward(
         self, frames: Float[Tensor, "*frame width"], mask: Bool[Tensor, "*frame"]
     ) -> Float[Tensor, "*frame width"]:
-        rows = frames.reshape(-1, self.num_features)
         if not self.training:
-            mean, variance = self.running_mean, self.running_var
-            normed = F.batch_norm(rows, mean, variance, self.weight, self.bias, eps=self.eps)
-            return normed.view_as(frames)
+            return self._evaluated(frames)
+        rows = frames.reshape(-1, self.num_features)
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         counted = mask.reshape(-1, 1)
         count = counted.sum().clamp(min=1)
         mean = rows.where(counted, 0.0).sum(0) / count
         centred = (rows - mean).where(counted, 0.0)
         variance = centred.square().sum(0) / count
-        scale, shift = self._scale_and_shift(mean, variance)
+        scale, shift = self._affine(mean.detach(), variance.detach())
         self._remember(mean.detach(), variance.detach(), count)
-        normed = centred * scale + shift
+        normed = centred * ((variance + self.eps).rsqrt() * scale) + shift
         return normed.to(frames.dtype).view_as(frames)
 
-    def _scale_and_shift(
+    def _evaluated(self, frames: Float[Tensor, "*frame width"]) -> Float[Tensor, "*frame width"]:
+        rows = frames.reshape(-1, self.num_features)
+        normed = F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return normed.view_as(frames)
+
+    def _affine(
         self, mean: Float[Tensor, "width"], variance: Float[Tensor, "width"]
     ) -> tuple[Float[Tensor, "width"], Float[Tensor, "width"]]:
-        """What centred frames are multiplied by, and what is added then."""
-        return (variance + self.eps).rsqrt() * self.weight, self.bias
+        """What normalized frames are multiplied by, and what is added then."""
+        return self.weight, self.bias
 
     def _remember(self, mean: Float[Tensor, "width"], variance: Float[Tensor, "width"], count: Tensor) -> None:
         """Move the stored statistics by `momentum`; the variance without bias, as PyTorch stores it."""
@@ -77,26 +80,33 @@ class BatchRenorm(MaskedBatchNorm):
     def forward(
         self, frames: Float[Tensor, "*frame width"], mask: Bool[Tensor, "*frame"] | None = None
     ) -> Float[Tensor, "*frame width"]:
-        if mask is None:
-            rows = frames.shape[:-1].numel()
-            if self.training and rows == 1:
-                raise InputError(
-                    expected="at least 2 frames in a batch, to estimate mean and deviation from",
-                    got=rows,
-                    where="model.norm=batch_renorm",
-                    hint="a larger data.batch_size, or model.norm=layer, which needs no batch",
-                )
-            mask = torch.ones(frames.shape[:-1], dtype=torch.bool, device=frames.device)
-        return super().forward(frames, mask)
+        if mask is not None:
+            return super().forward(frames, mask)
+        if not self.training:
+            return self._evaluated(frames)
+        rows = frames.reshape(-1, self.num_features)
+        if len(rows) == 1:
+            raise InputError(
+                expected="at least 2 frames in a batch, to estimate mean and deviation from",
+                got=1,
+                where="model.norm=batch_renorm",
+                hint="a larger data.batch_size, or model.norm=layer, which needs no batch",
+            )
+        wide = rows.detach().to(torch.promote_types(rows.dtype, torch.float32))
+        variance, mean = torch.var_mean(wide, dim=0, correction=0)
+        scale, shift = self._affine(mean, variance)
+        self._remember(mean, variance, torch.full((), len(rows), device=rows.device))
+        return F.batch_norm(rows, None, None, scale, shift, training=True, eps=self.eps).view_as(frames)
 
-    def _scale_and_shift(
+    def _affine(
         self, mean: Float[Tensor, "width"], variance: Float[Tensor, "width"]
     ) -> tuple[Float[Tensor, "width"], Float[Tensor, "width"]]:
+        """y = r gamma x^ + (d gamma + beta)."""
         r_max, d_max = self._limits()
-        deviation, stored = (variance + self.eps).sqrt(), (self.running_var + self.eps).sqrt()
-        r = (deviation.detach() / stored).clamp(1 / r_max, r_max)
-        d = ((mean.detach() - self.running_mean) / stored).clamp(-d_max, d_max)
-        return r / deviation * self.weight, d * self.weight + self.bias
+        stored = (self.running_var + self.eps).sqrt()
+        r = ((variance + self.eps).sqrt() / stored).clamp(1 / r_max, r_max)
+        d = ((mean - self.running_mean) / stored).clamp(-d_max, d_max)
+        return r * self.weight, d * self.weight + self.bias
 
     def _limits(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """r_max and d_max after the batches seen so far."""

@@ -90,6 +90,11 @@ def test_renorm_is_the_formula_with_the_limits_of_that_batch(batches, r_max, d_m
     (truth,) = torch.autograd.grad((expected**3).sum(), frames)
     found = norm(frames, MASK)[MASK]
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    unmasked = settled(BatchRenorm(6))
+    unmasked.num_batches_tracked.fill_(batches)
+    torch.testing.assert_close(unmasked(frames[MASK]), expected, rtol=1e-12, atol=1e-12)
+    for one, two in zip(norm.buffers(), unmasked.buffers(), strict=True):
+        torch.testing.assert_close(one, two)
     (gradient,) = torch.autograd.grad((found**3).sum(), frames)
     torch.testing.assert_close(gradient[MASK], truth[MASK], rtol=1e-10, atol=1e-10)
     assert norm.num_batches_tracked == batches + 1
@@ -99,7 +104,11 @@ def test_renorm_clips_both_ways():
     norm = settled(BatchRenorm(6, r_max=1.5, d_max=0.3, warm_up=False))
     rows = 20 * batch(1)[MASK]
     rows[:, :3] /= 1000
-    torch.testing.assert_close(norm(rows), renormed_by_hand(rows, settled(BatchRenorm(6)), 1.5, 0.3))
+    rows.requires_grad_()
+    found, expected = norm(rows), renormed_by_hand(rows, settled(BatchRenorm(6)), 1.5, 0.3)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad((normed**3).sum(), rows)[0] for normed in (found, expected)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_renorm_unclipped_does_in_training_what_it_does_in_evaluation():

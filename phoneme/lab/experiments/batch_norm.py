@@ -25,7 +25,7 @@ FRAMES, HELD_OUT, PROBE, BATCH = 4096, 2048, 512, 128
 # Sigmoid networks of five layers are where Glorot and Bengio 2010 found them stuck, and Ioffe and Szegedy 2015 chose
 # sigmoids for the same reason.
 NETWORKS = {"relu": {"activation": "relu", "depth": 3}, "sigmoid": {"activation": "sigmoid", "depth": 5}}
-RATES = {"relu": tuple(2.0**k for k in range(-4, 5)), "sigmoid": (0.125, 0.5, 2.0, 8.0)}
+RATES = {"relu": tuple(2.0**k for k in range(-4, 5)), "sigmoid": tuple(4.0**k for k in range(-2, 3))}
 PROBES, STEPS = 2, 30  # random starts and Lanczos steps of the spectrum
 
 
