@@ -1,15 +1,15 @@
-"""C3, and two cases where it is false: sizes that hardly differ, and equal updates in place of equal epochs."""
+"""C3, and a case where it is false: equal updates in place of equal epochs."""
 
 import torch
 
 from phoneme.curvature.objective import Objective
 from phoneme.lab import perform
 from phoneme.lab.descent import score
-from phoneme.lab.experiments.batch_size import EXPERIMENT, RADII, down_to, surface_at
+from phoneme.lab.experiments.batch_size import EXPERIMENT, JUDGED, down_to, surface_at
 from phoneme.losses import cross_entropy
-from tests.lab.helpers import small_bench, verdicts
+from tests.lab.helpers import small_bench
 
-FEW = {"sizes": (16, 256), "frames": 256}
+FEW = {"sizes": (16, 256), "frames": 256, "patience": 60}
 
 
 def test_sharpness_is_the_largest_eigenvalue():
@@ -25,7 +25,7 @@ def test_sharpness_is_the_largest_eigenvalue():
     exact = torch.linalg.eigvalsh(torch.func.hessian(loss)(point))[-1].item()
     surface = surface_at(model, frames, 0)
     assert abs(surface.sharpness / exact - 1) < 0.02
-    assert surface.rise[RADII.index(0.0)] == 0.0 and abs(surface.loss - loss(point).item()) < 1e-5
+    assert surface.rise[0] == 0.0 and surface.rise[JUDGED] > 0 and abs(surface.loss - loss(point).item()) < 1e-5
 
 
 def test_descent_stops_where_the_loss_is_reached():
@@ -33,7 +33,7 @@ def test_descent_stops_where_the_loss_is_reached():
     frames = bench.speech.train(256, 0)
     start = score(bench.model(0), frames).loss
     surface, updates = down_to(bench, frames, 64, 0.1, start - 0.2, 0)
-    assert start - 0.6 < surface.loss <= start - 0.2 and 0 < updates < 800
+    assert start - 0.3 < surface.loss <= start - 0.2 and 0 < updates < 800
 
 
 def test_it_is_measured():
@@ -43,11 +43,7 @@ def test_it_is_measured():
         assert len(ruling["values"]) == 3 and None not in ruling["values"]
 
 
-def test_sizes_that_hardly_differ_break_it():
-    assert verdicts(EXPERIMENT, small_bench(), sizes=(28, 32), frames=256)["C3"] != "holds"
-
-
 def test_with_equal_updates_the_large_batch_is_no_worse():
-    rulings = perform(EXPERIMENT, small_bench(), updates=60, **FEW)["rows"]["C3"]["rulings"]
-    optimises, generalises = rulings[:2]
-    assert optimises["verdict"] != "holds" and generalises["verdict"] != "holds"
+    row = perform(EXPERIMENT, small_bench(), updates=60, **FEW)["rows"]["C3"]
+    optimises, generalises = row["rulings"][:2]
+    assert optimises["verdict"] != "holds" and generalises["verdict"] != "holds" and row["verdict"] != "holds"

@@ -30,10 +30,14 @@ RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # that each size may choose from
 TUNING_SEED = 1000  # of the runs that choose: another one than those that count
 PROBED = 1024  # frames that the surface is looked at on
 TOLERANCE, MOST_PRODUCTS = 1e-2, 100  # of lambda_max
-RADII = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)  # in lengths of the filters: Li et al. 2018 show [-1, 1]
-JUDGED = 0.5  # the radius of which the rule speaks
+RADII = (0.0, 0.25, 0.5, 0.75, 1.0)  # in lengths of the filters, to both sides: Li et al. 2018 show [-1, 1]
+JUDGED = RADII.index(0.5)  # the radius of which the rule speaks
 DIRECTIONS = 4
-PATIENCE, STRIDE = 800, 10  # updates that the large batch gets at most to come as low; and between two looks
+PATIENCE = 800  # updates that the large batch gets at most to come as low
+STRIDE, NEAR = (
+    10,
+    0.3,
+)  # updates between two looks, down to so many nats above the goal; from there on each is looked at
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Surface:
 
     loss: float
     sharpness: float
-    rise: list[float]  # of the loss, at each of RADII; the mean over directions
+    rise: list[float]  # of the loss, at each of RADII; the mean over directions and their two sides
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,9 @@ def surface_at(model: nn.Module, frames: Frames, seed: int) -> Surface:
         HessianProducts(objective), top=1, bottom=0, tolerance=TOLERANCE, max_products=MOST_PRODUCTS, seed=seed
     )
     directions = [random_direction(objective, seed + place) for place in range(DIRECTIONS)]
-    lines = torch.stack([landscape(objective, {"random": d}, [RADII]).losses for d in directions])
-    centre = RADII.index(0.0)
-    return Surface(lines[0, centre].item(), found.top[0].value, (lines - lines[:, centre, None]).mean(0).tolist())
+    lines = [landscape(objective, {"random": side * d}, [RADII]).losses for d in directions for side in (1, -1)]
+    losses = torch.stack(lines).mean(0)
+    return Surface(losses[0].item(), found.top[0].value, (losses - losses[0]).tolist())
 
 
 def train(bench: Bench, sides: tuple[Frames, Frames], size: int, rate: float, steps: int, seed: int) -> End:
@@ -87,15 +91,18 @@ def train(bench: Bench, sides: tuple[Frames, Frames], size: int, rate: float, st
     return End(*ends, surface_at(model, sides[0], seed))
 
 
-def down_to(bench: Bench, frames: Frames, size: int, rate: float, loss: float, seed: int) -> tuple[Surface, int]:
-    """Where descent in batches of `size` first has this training loss, or after PATIENCE updates, and how many."""
+def down_to(
+    bench: Bench, frames: Frames, size: int, rate: float, loss: float, seed: int, patience: int = PATIENCE
+) -> tuple[Surface, int]:
+    """Where descent in batches of `size` first has this training loss, or at the end of its patience; the updates."""
     model = bench.model(seed)
     optimizer = make_optimizer(model.parameters(), name="sgd", lr=rate)
-    for look in range(PATIENCE // STRIDE):
-        descend(model, frames, optimizer, steps=STRIDE, batch_size=size, seed=seed + look)
-        if not score(model, frames).loss > loss:
-            break
-    return surface_at(model, frames, seed), (look + 1) * STRIDE
+    done, above = 0, score(model, frames).loss - loss
+    while above > 0 and done < patience:
+        steps = STRIDE if above > NEAR else 1
+        descend(model, frames, optimizer, steps=steps, batch_size=size, seed=seed + done)
+        done, above = done + steps, score(model, frames).loss - loss
+    return surface_at(model, frames, seed), done
 
 
 def best_rates(bench: Bench, sizes: Sequence[int], steps: Mapping[int, int], frames: int) -> dict[int, float]:
@@ -112,9 +119,15 @@ def best_rates(bench: Bench, sizes: Sequence[int], steps: Mapping[int, int], fra
     return {size: min(RATES, key=lambda rate: loss(size, rate)) for size in bench.track(sizes, "rates")}
 
 
-def measure(bench: Bench, sizes: Sequence[int] = SIZES, frames: int = FRAMES, updates: int | None = None) -> Measured:
+def measure(
+    bench: Bench,
+    sizes: Sequence[int] = SIZES,
+    frames: int = FRAMES,
+    updates: int | None = None,
+    patience: int = PATIENCE,
+) -> Measured:
     """`updates` gives every size so many updates, in place of equal epochs: then larger batches see more frames."""
-    epochs = bench.choose(8, 24)
+    epochs = bench.choose(6, 20)
     steps = {size: updates or max(epochs * frames // size, 1) for size in sizes}
     modes = {"same_rate": dict.fromkeys(sizes, RATE), "best_rates": best_rates(bench, sizes, steps, frames)}
     found: dict[str, list[Found]] = {mode: [] for mode in modes}
@@ -127,7 +140,8 @@ def measure(bench: Bench, sizes: Sequence[int] = SIZES, frames: int = FRAMES, up
                     known[size, rate] = train(bench, sides, size, rate, steps[size], seed)
             ends = {size: known[size, rate] for size, rate in rates.items()}
             goal, largest = ends[sizes[0]].train.loss, sizes[-1]
-            found[mode].append(Found(ends, *down_to(bench, sides[0], largest, rates[largest], goal, seed)))
+            level = down_to(bench, sides[0], largest, rates[largest], goal, seed, patience)
+            found[mode].append(Found(ends, *level))
     return Measured(
         effects=_effects(found, sizes),
         pictures=(_equal_epochs(found, sizes), _equal_loss(found, sizes)),
@@ -151,18 +165,13 @@ def _effects(found: Mapping[str, list[Found]], sizes: Sequence[int]) -> dict[str
             _doublings(large.sharpness, small.sharpness) if small else math.nan for small, large in levels
         ]
         effects["sharper_filters" + suffix] = [
-            _doublings(_rise(large), _rise(small)) if small else math.nan for small, large in levels
+            _doublings(large.rise[JUDGED], small.rise[JUDGED]) if small else math.nan for small, large in levels
         ]
     return effects
 
 
 def _doublings(large: float, small: float) -> float:
     return math.log2(large / small) if large > 0 and small > 0 else math.nan
-
-
-def _rise(surface: Surface) -> float:
-    """At the radius of the rule, the mean of both sides."""
-    return fmean(rise for radius, rise in zip(RADII, surface.rise, strict=True) if abs(radius) == JUDGED)
 
 
 def _numbers(run: Found) -> dict[str, Any]:
@@ -217,8 +226,8 @@ def _equal_loss(found: Mapping[str, list[Found]], sizes: Sequence[int]) -> Pictu
     rises = [[pair[place].rise for pair in surfaces["same_rate"] if pair[place]] for place in (0, 1)]
     return Picture(
         "equal_loss",
-        f"Sharpness λ_max at the same training loss, of batches of {sizes[0]} and of {sizes[-1]:,}: at the same rate "
-        f"{words[0]}, each at its best rate {words[1]}",
+        f"At the same training loss λ_max is {words[0]} for batches of {sizes[0]} and {sizes[-1]:,} at one rate, "
+        f"{words[1]} at the best of each",
         (
             Panel(
                 "",
@@ -229,7 +238,7 @@ def _equal_loss(found: Mapping[str, list[Found]], sizes: Sequence[int]) -> Pictu
                 ),
             ),
             Panel(
-                "distance along random directions (lengths of the filters)",
+                "way along random directions (lengths of the filters)",
                 "rise of the training loss (nats)",
                 [Line(label, RADII, rise) for label, rise in zip(labels, rises, strict=True) if rise],
                 title=f"rate {RATE:g} for both",
@@ -276,7 +285,7 @@ EXPERIMENT = Experiment(
             Rule(
                 "C3",
                 "sharper_filters" + suffix,
-                f"rise of the loss along filters' directions, as λ_max, at {JUDGED:g} of their length; {words}",
+                f"rise of the loss along filters' directions, as λ_max, at {RADII[JUDGED]:g} of their length; {words}",
                 above=0.5,
             ),
         )
