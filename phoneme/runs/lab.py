@@ -4,7 +4,6 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,6 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from phoneme.build import did_you_mean
-from phoneme.checkpoint import features_of, model_of, read_checkpoint
-from phoneme.columns import Features
-from phoneme.config import shipped
-from phoneme.datamodule import PhonemeData
 from phoneme.errors import InputError
 from phoneme.files import primitives, write_json, write_text
 from phoneme.lab import perform
@@ -27,7 +22,6 @@ from phoneme.lab.experiments import NAMES, find
 from phoneme.plots import plot_picture, save
 from phoneme.report.lab import experiment_page, experiment_readme, gallery, lecture_page, summary_lines
 from phoneme.runs.bench import make_bench, number_of_seeds
-from phoneme.runs.data import CORPUS_OPTIONS, check_fit, find_test, open_train
 from phoneme.runs.device import pick_device
 from phoneme.runs.versions import versions
 
@@ -35,8 +29,6 @@ log = logging.getLogger(__name__)
 
 ALL = "all"
 ANSWER = "lab.json"
-# as in conf/data/accented.yaml
-ACCENTED = {"name": "libriphone", "speaker_pattern": r"^(\d{5})", "split": {"by": "speaker", "val_fraction": 0.2}}
 
 
 def run_lab(settings: dict[str, Any], portable: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
@@ -175,72 +167,6 @@ def _kept(asked: dict[str, Any], folder: Path) -> dict[str, Any] | None:
         return answer if {key: answer["conditions"].get(key) for key in asked} == asked else None
     except (OSError, ValueError, KeyError, AttributeError):
         return None
-
-
-def _bench(settings: dict[str, Any], progress: bool) -> Bench:
-    lab, device = settings["lab"], pick_device(settings["device"])
-    checkpoint, network, features = None, settings["model"], Features(**settings["features"])
-
-    def read(section: dict[str, Any], context: int) -> Speech:
-        store = open_train(section, features)
-        split = split_ids(store.ids, store.speakers, copies=store.copies, **section["split"])
-        return Speech(_placed(PhonemeData(store, split, unit="frame", context=context), device), device)
-
-    def open_accented(context: int) -> Speech:
-        kept = {key: value for key, value in settings["data"].items() if key not in CORPUS_OPTIONS}
-        return read({**kept, **ACCENTED, "root": str(shipped("data/accented"))}, context)
-
-    if settings["ckpt_path"] is None:
-
-        def open_speech(context: int) -> Speech:
-            return read(settings["data"], context)
-    else:
-        checkpoint, network, data = _own(settings, device)
-
-        def open_speech(context: int) -> Speech:
-            return Speech(_placed(PhonemeData(data.store, data.split, unit="frame", context=context), device), device)
-
-    seeds = tuple(range(lab["seeds"] or SEEDS[lab["budget"]]))
-    return Bench(
-        seeds=seeds,
-        budget=lab["budget"],
-        device=device,
-        network=network,
-        open_speech=open_speech,
-        open_accented=open_accented,
-        open_test=partial(find_test, settings["data"], features),
-        checkpoint=checkpoint,
-        progress=progress,
-    )
-
-
-def _own(settings: dict[str, Any], device: torch.device) -> tuple[Own, dict[str, Any], PhonemeData]:
-    """The network of `ckpt_path`, and the frames of `data` split as in its training if they are the same."""
-    path = Path(settings["ckpt_path"]).expanduser()
-    checkpoint = read_checkpoint(path)
-    recipe = checkpoint["phoneme"]
-    store = open_train(settings["data"], features_of(checkpoint))
-    check_fit(store, recipe["coeffs"], tuple(recipe["phones"]["phones"]))
-    known = set(store.ids)
-    split = Split(**{side: tuple(ids) for side, ids in recipe["split"].items()})
-    if not known >= {*split.train, *split.val}:
-        log.warning("%s was trained on other utterances: split anew by data.split", path.name)
-        split = split_ids(store.ids, store.speakers, copies=store.copies, **settings["data"]["split"])
-    model = model_of(checkpoint, path).to(device)
-    data = _placed(PhonemeData(store, split, unit=model.unit, context=getattr(model, "context", 1)), device)
-    ids = {"train": split.train, "val": split.val}
-    own = Own(
-        name=path.name,
-        model=model,
-        loss=make_loss(**recipe["config"]["loss"]),
-        batches=lambda side, frames, seed: data.probe(ids[side], frames, frames, seed),
-    )
-    return own, recipe["model"], data
-
-
-def _placed(data: PhonemeData, device: torch.device) -> PhonemeData:
-    data.place(device)
-    return data
 
 
 def _figures(folder: Path) -> list[Path]:
