@@ -13,7 +13,7 @@ def rulings(**conditions) -> dict[str, dict]:
     found = {ruling["effect"]: ruling for ruling in answer["rows"]["E4"]["rulings"]}
     assert all(math.isfinite(value) for ruling in found.values() for value in ruling["values"])
     known = answer["numbers"]["disagreement_about_sigma"]
-    assert all(min(known[a]) > max(known[b]) for a, b in pairwise((SEEN[0], SEEN[3], SEEN[-1])))
+    assert all(min(known[str(a)]) > max(known[str(b)]) for a, b in pairwise((SEEN[0], SEEN[3], SEEN[-1])))
     return found
 
 

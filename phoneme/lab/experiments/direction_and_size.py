@@ -144,8 +144,8 @@ def _quotients(lengths: dict[str, list[list[float]]]) -> Picture:
         lines.append(Line(f"signs {SIGNS[signs]}", updates, [row[::every] for row in rows]))
         late[signs] = sum(sum(row[len(row) // 2 :]) / len(row[len(row) // 2 :]) for row in rows) / len(rows)
     message = (
-        f"The same sizes of gradients, other signs: mean steps of {late['one_sign']:.2f} η if they are made equal, "
-        f"{late['own']:.2f} η as they are, {late['alternating']:.2f} η if they alternate"
+        f"Steps of {late['own']:.2f} η; with all signs made equal {late['one_sign']:.2f} η, "
+        f"alternating {late['alternating']:.2f} η"
     )
     panel = Panel("update on speech", "mean |m|/σ of the parameters (step in units of η)", tuple(lines), y_log=True)
     return Picture("quotient", message, (panel,))
@@ -155,7 +155,7 @@ def _ablation(losses: dict[str, list[float]]) -> Picture:
     means = {name: sum(values) / len(values) for name, values in losses.items()}
     best = min(means, key=means.__getitem__)
     labels = [name.replace(" ", "\n") for name in losses]
-    message = f"Direction (momentum), size (RMSProp), both (Adam), neither: {best} ends with the smallest loss"
+    message = f"At the best rate of each, {best} ends with the smallest loss"
     return Picture(
         "ablation", message, (Panel("", "final training loss (nats)", (Bars(labels, list(losses.values())),)),)
     )
