@@ -79,11 +79,9 @@ def time_network(speech: Speech, seed: int, norm: str) -> nn.Module:
         return TimeNetwork(speech.coeffs, speech.classes, norm).to(speech.device)
 
 
-def measure(bench: Bench, steps: int | None = None, stand_in: str | None = None) -> Measured:
-    """`stand_in` takes the place of every norm."""
-    steps = steps or bench.choose(200, 600)
+def _contests(bench: Bench, steps: int) -> dict[str, Contest]:
     windows = bench.open_speech(CONTEXT)
-    contests = {
+    return {
         "deep": Contest(
             speech=bench.speech,
             make=lambda seed, norm: bench.model(seed, norm=norm, **DEEP),
@@ -109,6 +107,11 @@ def measure(bench: Bench, steps: int | None = None, stand_in: str | None = None)
             batch_size=SMALL,
         ),
     }
+
+
+def measure(bench: Bench, steps: int | None = None, stand_in: str | None = None) -> Measured:
+    """`stand_in` takes the place of every norm."""
+    contests = _contests(bench, steps or bench.choose(200, 600))
     found: dict[str, list[dict[str, Run]]] = {name: [] for name in contests}
     for seed in bench.track(bench.seeds, "relatives"):
         for name, contest in contests.items():
