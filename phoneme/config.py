@@ -62,6 +62,7 @@ def shipped(name: str) -> Path:
 CONF = shipped("conf")
 
 OmegaConf.register_new_resolver("bundled_sample", lambda: str(shipped("data/sample")), replace=True)
+OmegaConf.register_new_resolver("bundled_accented", lambda: str(shipped("data/accented")), replace=True)
 
 SCHEMAS = {
     ("", "train"): TrainConfig,

@@ -21,7 +21,7 @@ STYLES = (
 )
 STYLES += (("#b8a038", (0, (3, 1, 1, 1)), "X"), ("0.25", (0, (1, 1)), "P"), ("#2e7d5b", (0, (7, 2)), "*"))
 PANEL_IN, HEIGHT_IN, ALONE_IN = 4.6, 4.0, 7.0  # inches
-LETTERS_AN_INCH = 12.5  # of a title of size 11
+LETTERS_AN_INCH = 12  # of a title of size 11
 CONTOURS = 14
 FEW_TICKS = 7
 

@@ -1,23 +1,28 @@
 """From settings to the bench of an experiment: speech, a network, or the user's own."""
 
 import logging
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from phoneme.checkpoint import features_of, model_of, read_checkpoint
 from phoneme.columns import Features
+from phoneme.config import shipped
 from phoneme.datamodule import PhonemeData
 from phoneme.lab import Bench, Own, Speech
 from phoneme.losses import make_loss
-from phoneme.runs.data import check_fit, open_train
+from phoneme.runs.data import CORPUS_OPTIONS, check_fit, find_test, open_train
 from phoneme.runs.device import pick_device
 from phoneme.splits import Split, split_ids
+from phoneme.store import FrameStore
 
 log = logging.getLogger(__name__)
 
 SEEDS = {"quick": 5, "full": 10}
+# as in conf/data/accented.yaml
+ACCENTED = {"name": "libriphone", "speaker_pattern": r"^(\d{5})", "split": {"by": "speaker", "val_fraction": 0.2}}
 
 
 def number_of_seeds(lab: dict[str, Any]) -> int:
@@ -30,25 +35,51 @@ def make_bench(settings: dict[str, Any], progress: bool) -> Bench:
 
     Raises InputError for a checkpoint that is none, and for one of other classes or features than the speech has.
     """
-    lab, device = settings["lab"], pick_device(settings["device"])
-    checkpoint, network = None, settings["model"]
-    if settings["ckpt_path"] is None:
-        features = Features(**settings["features"])
+    device, features = pick_device(settings["device"]), Features(**settings["features"])
+    own = None if settings["ckpt_path"] is None else _own(settings, device)
 
-        def open_speech(context: int) -> Speech:
-            store = open_train(settings["data"], features)
-            split = split_ids(store.ids, store.speakers, copies=store.copies, **settings["data"]["split"])
-            return Speech(_placed(PhonemeData(store, split, unit="frame", context=context), device), device)
-    else:
-        checkpoint, network, data = _own(settings, device)
+    def read(section: dict[str, Any], context: int) -> Speech:
+        store = open_train(section, features)
+        split = split_ids(store.ids, store.speakers, copies=store.copies, **section["split"])
+        return _speech(store, split, context, device)
 
-        def open_speech(context: int) -> Speech:
-            return Speech(_placed(PhonemeData(data.store, data.split, unit="frame", context=context), device), device)
+    def open_speech(context: int) -> Speech:
+        if own is None:
+            return read(settings["data"], context)
+        return _speech(own.data.store, own.data.split, context, device)
 
-    return Bench(tuple(range(number_of_seeds(lab))), lab["budget"], device, network, open_speech, checkpoint, progress)
+    def open_accented(context: int) -> Speech:
+        kept = {key: value for key, value in settings["data"].items() if key not in CORPUS_OPTIONS}
+        return read({**kept, **ACCENTED, "root": str(shipped("data/accented"))}, context)
+
+    return Bench(
+        seeds=tuple(range(number_of_seeds(settings["lab"]))),
+        budget=settings["lab"]["budget"],
+        device=device,
+        network=settings["model"] if own is None else own.section,
+        open_speech=open_speech,
+        open_accented=open_accented,
+        open_test=partial(find_test, settings["data"], features),
+        checkpoint=None if own is None else own.network,
+        progress=progress,
+    )
 
 
-def _own(settings: dict[str, Any], device: torch.device) -> tuple[Own, dict[str, Any], PhonemeData]:
+def _speech(store: FrameStore, split: Split, context: int, device: torch.device) -> Speech:
+    data = PhonemeData(store, split, unit="frame", context=context)
+    data.place(device)
+    return Speech(data, device)
+
+
+class _Owned(NamedTuple):
+    """A network of the user's, its `model` section, and the frames it is looked at with."""
+
+    network: Own
+    section: dict[str, Any]
+    data: PhonemeData
+
+
+def _own(settings: dict[str, Any], device: torch.device) -> _Owned:
     """The network of `ckpt_path`, and the frames of `data` split as in its training if they are the same."""
     path = Path(settings["ckpt_path"]).expanduser()
     checkpoint = read_checkpoint(path)
@@ -61,17 +92,13 @@ def _own(settings: dict[str, Any], device: torch.device) -> tuple[Own, dict[str,
         log.warning("%s was trained on other utterances: split anew by data.split", path.name)
         split = split_ids(store.ids, store.speakers, copies=store.copies, **settings["data"]["split"])
     model = model_of(checkpoint, path).to(device)
-    data = _placed(PhonemeData(store, split, unit=model.unit, context=getattr(model, "context", 1)), device)
+    data = PhonemeData(store, split, unit=model.unit, context=getattr(model, "context", 1))
+    data.place(device)
     ids = {"train": split.train, "val": split.val}
-    own = Own(
+    network = Own(
         name=path.name,
         model=model,
         loss=make_loss(**recipe["config"]["loss"]),
         batches=lambda side, frames, seed: data.probe(ids[side], frames, frames, seed),
     )
-    return own, recipe["model"], data
-
-
-def _placed(data: PhonemeData, device: torch.device) -> PhonemeData:
-    data.place(device)
-    return data
+    return _Owned(network, recipe["model"], data)
