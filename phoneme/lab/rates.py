@@ -62,9 +62,12 @@ def best(runs: Sequence[Run], by: str = "train_loss") -> Run:
 
 
 def largest_rate(runs: Sequence[Run], ignorant: float) -> float:
-    """The largest rate that still trains: at least half of the way from `ignorant` nats to the loss of the best."""
-    bar = (ignorant + best(runs).train_loss) / 2
-    return max(run.rate for run in runs if run.train_loss <= bar)
+    """The largest rate that still trains: at least half of the way from `ignorant` nats to the loss of the best.
+
+    If none comes below `ignorant`, the best one.
+    """
+    least = best(runs).train_loss
+    return max(run.rate for run in runs if run.train_loss <= max(least, (ignorant + least) / 2))
 
 
 def label_entropy(frames: Frames) -> float:

@@ -1,5 +1,7 @@
 """G4, and a case where it is false."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -15,6 +17,7 @@ from phoneme.lab.experiments.covariate_shift import (
     along_the_step,
     moments,
     network,
+    surface_at,
 )
 from tests.lab.helpers import small_bench
 
@@ -32,6 +35,14 @@ def test_along_the_step_of_a_parabola():
     assert spread == pytest.approx(18 - min(reached))
     assert change == pytest.approx(4 * 12 * RATE * max(ALONG))
     assert beta == pytest.approx(4)
+
+
+def test_a_network_that_has_diverged_has_no_surface():
+    bench = small_bench()
+    model, frames = network(bench, 0, "none", "batch"), bench.speech.train(16, 0)
+    assert all(value > 0 for value in surface_at(model, frames))
+    nn.init.constant_(model.output.weight, torch.inf)
+    assert all(map(math.isnan, surface_at(model, frames)))
 
 
 def test_noise_shifts_each_unit_anew_in_training_only():

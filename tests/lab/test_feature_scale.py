@@ -1,12 +1,21 @@
 """G1, and a case where it is false."""
 
+import pytest
 import torch
 
 from phoneme.curvature.ends import by_decomposition
 from phoneme.curvature.hvp import HessianProducts
 from phoneme.curvature.objective import Objective
 from phoneme.lab import perform
-from phoneme.lab.experiments.feature_scale import DEVIATIONS, EXPERIMENT, MEANS, curvatures, linear_from_zero, restored
+from phoneme.lab.experiments.feature_scale import (
+    DEVIATIONS,
+    EXPERIMENT,
+    MEANS,
+    Bowl,
+    curvatures,
+    linear_from_zero,
+    restored,
+)
 from phoneme.lab.speech import Frames
 from phoneme.losses import cross_entropy
 from tests.lab.helpers import bundled_speech, small_bench, verdicts
@@ -22,6 +31,11 @@ def test_curvatures_are_those_of_the_whole_hessian():
     whole = by_decomposition(HessianProducts(objective), leading=1).eigenvalues
     found = curvatures(frames, classes).repeat_interleave(classes - 1)
     torch.testing.assert_close(whole, torch.cat([torch.zeros(5).double(), found]), atol=1e-12, rtol=1e-9)
+
+
+def test_columns_that_depend_on_each_other_have_a_finite_condition_number():
+    assert Bowl(torch.tensor([-1e-18, 1.0, 2.0]).double(), (1.0,), 1).condition == pytest.approx(1 / (3 * 2**-52))
+    assert Bowl(torch.tensor([0.5, 1.0, 2.0]).double(), (1.0,), 1).condition == 4
 
 
 def test_normalisation_is_undone():

@@ -26,6 +26,7 @@ def test_the_best_is_the_one_with_the_least_loss():
 def test_the_largest_rate_gets_at_least_half_of_the_way():
     runs = [run(0.1, 2.5), run(0.2, 1.0), run(0.4, 1.9), run(0.8, 2.1), run(1.6, math.inf)]
     assert largest_rate(runs, ignorant=3.0) == 0.4
+    assert largest_rate(runs, ignorant=0.5) == 0.2
 
 
 def test_the_loss_of_the_last_batches_is_that_of_the_last_tenth():

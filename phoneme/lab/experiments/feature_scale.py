@@ -47,7 +47,10 @@ class Bowl:
 
     @property
     def condition(self) -> float:
-        return float(self.eigenvalues[-1] / self.eigenvalues[0])
+        """The largest over the smallest, which counts as rounding at least: columns may depend on each other."""
+        largest = float(self.eigenvalues[-1])
+        rounding = len(self.eigenvalues) * torch.finfo(torch.float64).eps * largest
+        return largest / max(float(self.eigenvalues[0]), rounding)
 
 
 def restored(frames: Frames, deviations: bool, means: bool) -> Frames:
