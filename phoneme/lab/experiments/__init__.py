@@ -8,9 +8,10 @@ if TYPE_CHECKING:
 
 NAMES = (
     "bad_training_set",
+    "stalled",
+    "critical_points",
     "two_weights",
     "minimum_ratio",
-    "stalled",
     "regression_targets",
 )
 
