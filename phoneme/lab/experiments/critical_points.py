@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import fmean, median
 
 import torch
 from jaxtyping import Float64
@@ -29,7 +29,7 @@ HIDDEN, DECAY, UPDATES, RATE, INITS = (4, 4), 3e-3, (0, 30, 300), 1e-2, 2
 DENSE = {"context": 1, "depth": 1, "width": 8, "activation": "tanh"}  # some hundred: the whole spectrum is known
 SMOOTH = {"depth": 2, "width": 16}  # of Taylor's model
 TRAINED = 100  # updates of Adam, of these two
-FRAMES, DIRECTIONS = 256, 4
+FRAMES, DIRECTIONS = 256, 7
 PRODUCTS, LONG, TOLERANCE, FAILURE = 45, 300, 1e-3, 1e-3  # of Lanczos; LONG where there is no other truth
 RADII = tuple(START * 2.0**-k for k in range(10))  # of max(|theta|, 1)
 
@@ -179,7 +179,7 @@ def measure(
         effects={
             "missed": [row.missed for row in rows],
             "wrong_signs": [row.wrong_signs for row in rows],
-            "order": [fmean(row.orders) for row in rows],
+            "order": [median(row.orders) for row in rows],  # along some directions the third derivative is next to 0
             "ratio": [_ratio(row) for row in rows],
             "gain": [fmean(row.gains) if row.gains else math.nan for row in rows],
         },
@@ -204,7 +204,7 @@ def _picture(rows: list[Found]) -> Picture:
     bounds, errors = _points(rows, "bounds", "errors")
     radii, taylor = _points(rows, "radii", "taylor_errors")
     predicted, measured = _points(rows, "predicted", "measured")
-    order = fmean(value for row in rows for value in row.orders)
+    order = median(value for row in rows for value in row.orders)
     panels = [
         Panel(
             "step length",
@@ -267,7 +267,13 @@ EXPERIMENT = Experiment(
     rules=(
         Rule("B2", "missed", "bounds of extreme eigenvalues that do not hold", below=0.5, exact=True),
         Rule("B2", "wrong_signs", "points called by another name than by the truth", below=0.5, exact=True),
-        Rule("B3", "order", "power with which Taylor's error grows", above=2.8, below=3.2),
+        Rule(
+            "B3",
+            "order",
+            "power with which Taylor's error grows, the median of random directions",
+            above=2.8,
+            below=3.2,
+        ),
         Rule("B4", "ratio", "decrease at a step of 1 % of |θ| over the predicted one", above=0.8, below=1.2),
         Rule("B4", "gain", "share of the loss that the best step takes away", above=0.01),
     ),
