@@ -27,6 +27,7 @@ NAMES = (
     "direction_and_size",
     "loss_surfaces",
     "likelihood",
+    "critical_points",
     "regression_targets",
     "feature_scale",
     "batch_norm",
