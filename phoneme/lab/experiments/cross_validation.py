@@ -1,7 +1,7 @@
 """A4: which of a few models is best, by one split of a small data set, and by N-fold cross-validation?"""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
@@ -137,7 +137,7 @@ def _middle(frames: Frames, context: int) -> Frames:
     return Frames(frames.inputs[:, cut : cut + context].contiguous(), frames.targets)
 
 
-def _mean_over(rows: list[Estimates], of, truth: list[float], averaged: int, way: str) -> float:
+def _mean_over(rows: list[Estimates], of: Callable[..., float], truth: list[float], averaged: int, way: str) -> float:
     """Of data sets, by the mean of the folds, or by one of them (and then over which one that is)."""
     if way == "split":
         return fmean(of(fold, truth) for folds in rows for fold in folds)
