@@ -161,8 +161,6 @@ def _picture(curves: dict[str, list[list[float]]], effects: dict[str, list[float
     share = sum(effects["bouncing"]) / len(effects["bouncing"])
     change, times = -100 * sum(effects["still"]) / len(effects["still"]), min(effects["gradient"])
     message = (
-        f"In the last {WINDOW} steps the loss changes by {change:.0f} %, with a gradient {digits(times)} times what a "
-        f"critical point allows; {100 * share:.0f} % of the steps jump over the floor of a valley"
         f"In the last {WINDOW} updates the loss changes by {change:.0f} %, with a gradient {digits(times)} times too "
         f"large for a critical point; {100 * share:.0f} % of the steps jump over the floor of a valley"
     )
