@@ -144,10 +144,10 @@ def _quotients(lengths: dict[str, list[list[float]]]) -> Picture:
         lines.append(Line(f"signs {SIGNS[signs]}", updates, [row[::every] for row in rows]))
         late[signs] = sum(sum(row[len(row) // 2 :]) / len(row[len(row) // 2 :]) for row in rows) / len(rows)
     message = (
-        f"Steps of {late['own']:.2f} η; with all signs made equal {late['one_sign']:.2f} η, "
-        f"alternating {late['alternating']:.2f} η"
+        f"Adam's mean step is {late['own']:.2f} η; with the same sizes of gradients, but "
+        f"equal signs {late['one_sign']:.2f} η, alternating {late['alternating']:.2f} η"
     )
-    panel = Panel("update on speech", "mean |m|/σ of the parameters (step in units of η)", tuple(lines), y_log=True)
+    panel = Panel("update on speech", "mean |m|/σ (step in units of η)", tuple(lines))
     return Picture("quotient", message, (panel,))
 
 

@@ -90,9 +90,10 @@ def _over_time(places: dict[str, Tensor], bursts: dict[str, Tensor]) -> Picture:
 
 
 def _from_above(places: dict[str, Tensor]) -> Picture:
-    panels = []
+    panels, late = [], []
     for arm, title in (("adagrad", "Adagrad (mean), η constant"), ("adagrad_decayed", "η falling as 1/√(t + 1)")):
         way = places[arm][:, 0, 0]
+        late.append(way[len(way) // 10 :, 1].abs().max().item())
         reach = 1.1 * max(way[:, 1].abs().max().item(), 1.0)
         surface = seen_from_above(bowl, (1.1 * way[0, 0].item(), 3.0), (-reach, reach))
         panels.append(Panel("x, along the valley", "y, across", (surface, trajectory("", way)), title=title))

@@ -104,7 +104,7 @@ def _losses(losses: dict[float, dict[str, list[float]]], curves: dict[str, list[
     means = {rate: [sum(values) / len(values) for values in found.values()] for rate, found in losses.items()}
     large = max(losses)
     message = "; ".join(
-        f"at η = {rate:g} Adam ends at {adam:.2f} nats, with a warm-up at {warmed:.2f}"
+        f"at η = {rate:g} Adam ends at {adam:.2f}, warmed up at {warmed:.2f} nats"
         for rate, (adam, warmed, _) in sorted(means.items(), reverse=True)
     )
     lines = [Line(ARMS[arm].replace("\n", " "), *_smoothed(rows)) for arm, rows in curves.items()]
