@@ -3,15 +3,20 @@
 import dataclasses
 import math
 
+import pytest
 import torch
 
 from phoneme.datamodule import PhonemeData
+from phoneme.errors import InputError
 from phoneme.lab import Bench, Speech, perform
 from phoneme.lab.experiments.mismatch import EXPERIMENT, Side, told_apart, weighted_accuracy
 from phoneme.lab.speech import Frames
 from phoneme.phones import unnamed
+from phoneme.runs.lab import _bench
 from phoneme.splits import split_ids
 from phoneme.store import FrameStore
+from tests.folders import audio_folder
+from tests.helpers import composed
 from tests.lab.helpers import bundled_store, small_bench
 
 
@@ -71,3 +76,24 @@ def test_classes_count_as_they_are_asked_to():
     frames = Frames(torch.nn.functional.one_hot(said, 3)[:, None].float(), torch.tensor([0, 0, 1, 1]))
     assert weighted_accuracy(Says(), frames, torch.tensor([2, 2, 5])) == 0.75
     assert weighted_accuracy(Says(), frames, torch.tensor([3, 1, 0])) == 0.875
+
+
+def bench_of(folder, *overrides: str) -> Bench:
+    return _bench(composed("lab", folder, "lab=mismatch", "device=cpu", *overrides)["settings"], progress=False)
+
+
+def test_a_run_opens_the_accented_speech_and_the_test_split(tmp_path):
+    bench = bench_of(tmp_path)
+    accented, test = bench.open_accented(3), bench.open_test()
+    assert (len(accented.store), len(set(accented.store.speakers)), len(test)) == (30, 15, 20)
+    assert not set(accented.split.train) & set(accented.split.val) and test.labels is None
+    assert bench_of(tmp_path, "data=accented").open_test() is None
+
+
+def test_the_accented_speech_has_the_features_of_the_run(tmp_path):
+    folder = audio_folder(tmp_path / "audio")
+    bench = bench_of(tmp_path, "data=audio", f"data.root={folder}", "features=statics")
+    assert bench.open_accented(1).coeffs == bench.open_speech(1).coeffs == 13
+    bench = bench_of(tmp_path, "data=audio", f"data.root={folder}", "features=logmel40")
+    with pytest.raises(InputError, match="log-mel energies can be computed"):
+        bench.open_accented(1)

@@ -36,5 +36,5 @@ def test_as_deep_as_the_shallow_one_it_does_not_fail():
     assert verdicts_of_rules(steps=120, deep=SHALLOW)["deep_minus_shallow"] == "does not hold"
 
 
-def test_a_deep_network_that_is_not_given_time_is_not_helped():
+def test_after_one_update_a_weak_network_is_as_good_as_any():
     assert verdicts_of_rules(steps=1)["weak_minus_shallow"] == "does not hold"

@@ -15,7 +15,7 @@ def verdicts_of_rules(**conditions) -> tuple[dict[str, str], dict]:
 
 
 def test_networks_that_have_failed_are_caught():
-    found, answer = verdicts_of_rules(steps=250)
+    found, answer = verdicts_of_rules(steps=120)
     assert found["bad_rate_over_simple"] == found["too_deep_over_simple"] == "holds"
     assert found["logistic_reaches"] == found["linear_svm_reaches"] == "holds"
     assert all(map(all, answer["numbers"]["converged"].values()))

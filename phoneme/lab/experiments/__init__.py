@@ -14,6 +14,7 @@ NAMES = (
     "mismatch",
     "bad_training_set",
     "stalled",
+    "critical_points",
     "two_weights",
     "minimum_ratio",
     "batch_time",

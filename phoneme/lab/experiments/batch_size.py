@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -17,6 +18,7 @@ from phoneme.lab.bench import Bench
 from phoneme.lab.descent import Score, descend, score
 from phoneme.lab.experiment import Experiment, Measured
 from phoneme.lab.pictures import Bars, Line, Panel, Picture
+from phoneme.lab.rates import best, runs_at
 from phoneme.lab.rules import Claim, Rule
 from phoneme.lab.speech import Frames
 from phoneme.losses import cross_entropy
@@ -107,16 +109,15 @@ def down_to(
 
 def best_rates(bench: Bench, sizes: Sequence[int], steps: Mapping[int, int], frames: int) -> dict[int, float]:
     """Of each size the rate with the least training loss, on runs and frames that do not count."""
-    sample = bench.speech.train(frames, TUNING_SEED)
+    sides = bench.speech.train(frames, TUNING_SEED), bench.speech.val(frames, TUNING_SEED)
 
-    def loss(size: int, rate: float) -> float:
-        model = bench.model(TUNING_SEED)
-        optimizer = make_optimizer(model.parameters(), name="sgd", lr=rate)
-        descend(model, sample, optimizer, steps=steps[size], batch_size=size, seed=TUNING_SEED)
-        found = score(model, sample).loss
-        return found if math.isfinite(found) else math.inf
+    def tuned(size: int) -> float:
+        runs = runs_at(
+            partial(bench.model, TUNING_SEED), *sides, RATES, steps=steps[size], batch_size=size, seed=TUNING_SEED
+        )
+        return best(runs).rate
 
-    return {size: min(RATES, key=lambda rate: loss(size, rate)) for size in bench.track(sizes, "rates")}
+    return {size: tuned(size) for size in bench.track(sizes, "rates")}
 
 
 def measure(

@@ -1,15 +1,15 @@
 """E5: m is made of the past gradients and sigma too; does their quotient cancel?"""
 
-from collections import deque
+import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float64
 from torch import Tensor, nn
 
 from phoneme.lab.bench import Bench
 from phoneme.lab.descent import descend, score
 from phoneme.lab.experiment import Experiment, Measured
-from phoneme.lab.pictures import Bars, Level, Line, Panel, Picture
+from phoneme.lab.pictures import Bars, Line, Panel, Picture
 from phoneme.lab.rules import Claim, Rule
 from phoneme.lab.speech import Frames
 from phoneme.optim.textbook import BETAS, Adam, GradientDescent, Momentum, RMSProp, Textbook
@@ -18,9 +18,10 @@ SIZES = (1e-4, 1.0, 1e4)  # of the gradients
 SETTLED = 400  # updates, after which m has forgotten its start: 0.9^400 = 5e-19
 BATCH, FRAMES = 128, 4096
 RATE = 1e-3  # Kingma & Ba 2015
-RECENT = 20  # updates: twice what m remembers, 1 / (1 - beta1) = 10
-SHARES = 10  # parts of [0, 1] that the agreement of the signs is sorted into
-CLEAR, WEAK = 0.5, 0.3  # correlations that one would call clear and weak
+ENTRIES = 2000  # parameters whose gradients are kept
+THREEFOLD = math.log10(3)  # an effect that one would call one; gradients of equal sizes would give 19
+WEAK = 0.3  # a correlation that one would call weak
+SIGNS = {"one_sign": "made equal", "own": "as they are", "alternating": "made to alternate"}
 ABLATION: dict[str, tuple[type[Textbook], tuple[float, ...]]] = {  # rates: a usual one, and three times less and more
     "plain descent": (GradientDescent, (0.1, 0.3, 1.0)),
     "momentum": (Momentum, (0.03, 0.1, 0.3)),
@@ -48,38 +49,62 @@ def settled_step(signs: tuple[int, ...], size: float, beta1: float = BETAS[0]) -
     return (theta.detach() - before).abs().item()
 
 
-class Signs:
-    """How well the signs of each parameter's last RECENT gradients agree: |mean of the signs|, from 0 to 1."""
+class Recorder:
+    """The gradients of ENTRIES parameters, drawn by the seed, at each update: `watch` of a descent."""
 
-    def __init__(self, model: nn.Module):
-        self.model, self.seen = model, deque(maxlen=RECENT)
+    def __init__(self, model: nn.Module, seed: int):
+        self.model, self.rows = model, []
+        size = sum(parameter.numel() for parameter in model.parameters())
+        drawn = torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:ENTRIES]
+        self.chosen = drawn.to(next(model.parameters()).device)
 
     def look(self, step: int) -> None:
-        """To be called between the backward pass and the update."""
-        self.seen.append(torch.cat([parameter.grad.sign().flatten() for parameter in self.model.parameters()]))
+        flat = torch.cat([parameter.grad.flatten() for parameter in self.model.parameters()])
+        self.rows.append(flat[self.chosen])
 
-    def agreement(self) -> Float[Tensor, " n"]:
-        return torch.stack(list(self.seen)).mean(0).abs()
+    def gradients(self) -> Float64[Tensor, "step entry"]:
+        """Without the parameters that never have one: those of dead units."""
+        rows = torch.stack(self.rows).double().cpu()
+        return rows[:, rows.abs().amax(0) > 0]
 
 
-def quotient(model: nn.Module, optimizer: Adam) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """|m| / sigma and sigma of every parameter after the last update, both with their bias corrected."""
-    group = optimizer.param_groups[0]
-    states = [optimizer.state[parameter] for parameter in model.parameters()]
-    m = torch.cat([state["m"].flatten() for state in states]) / (1 - group["beta1"] ** states[0]["t"])
-    v = torch.cat([state["v"].flatten() for state in states]) / (1 - group["beta2"] ** states[0]["t"])
-    return m.abs() / v.sqrt(), v.sqrt()
+def with_signs(gradients: Float64[Tensor, "step entry"], signs: str) -> Float64[Tensor, "step entry"]:
+    """Gradients of the same sizes, and so of the same sigma, with other signs, one of SIGNS."""
+    if signs == "own":
+        return gradients
+    turns = torch.ones(len(gradients), 1, dtype=torch.float64)
+    turns[1::2] = -1.0 if signs == "alternating" else 1.0
+    return gradients.abs() * turns
+
+
+def quotients(gradients: Float64[Tensor, "step entry"], beta1: float) -> Float64[Tensor, "step entry"]:
+    """|m| / sigma, the length of Adam's step at the rate 1, when it meets these gradients."""
+    theta = nn.Parameter(torch.zeros_like(gradients[0]))
+    optimizer = Adam([theta], lr=1.0, betas=(beta1, BETAS[1]), eps=1e-30)
+    places = [theta.detach().clone()]
+    for row in gradients:
+        theta.grad = row.clone()
+        optimizer.step()
+        places.append(theta.detach().clone())
+    return torch.stack(places).diff(dim=0).abs()
 
 
 def measure(bench: Bench, steps: int | None = None, beta1: float = BETAS[0]) -> Measured:
-    """`beta1` 0 is Adam without momentum: then nothing keeps the direction."""
+    """`beta1` 0 is the quotient without momentum: then the signs change nothing."""
     steps = steps or bench.choose(400, 1000)
-    rows = {"direction": [], "size": [], "curve": []}
+    steps_by_signs: dict[str, list[list[float]]] = {signs: [] for signs in SIGNS}
+    size, direction = [], []
     losses = {name: [] for name in ABLATION}
     for seed in bench.track(bench.seeds, "direction and size"):
         frames = bench.speech.train(FRAMES, seed)
-        for name, value in _along_a_run(bench, frames, seed, steps, beta1).items():
-            rows[name].append(value)
+        gradients = _of_a_run(bench, frames, seed, steps)
+        found = {signs: quotients(with_signs(gradients, signs), beta1) for signs in SIGNS}
+        for signs, lengths in found.items():
+            steps_by_signs[signs].append(lengths.mean(1).tolist())
+        late = {signs: lengths[steps // 2 :].mean(0) for signs, lengths in found.items()}
+        direction.append((late["one_sign"].mean() / late["alternating"].mean()).log10().item())
+        sizes = gradients.square().mean(0).log() / 2
+        size.append(torch.corrcoef(torch.stack([late["own"], sizes]))[0, 1].abs().item())
         for name, (kind, rates) in ABLATION.items():
             losses[name].append(min(_final_loss(bench, frames, seed, steps, kind, rate) for rate in rates))
     closed = {
@@ -87,8 +112,8 @@ def measure(bench: Bench, steps: int | None = None, beta1: float = BETAS[0]) -> 
         for name, signs in (("one_sign", (1,)), ("alternating", (1, -1)))
     }
     return Measured(
-        effects={**closed, "direction": rows["direction"], "size": rows["size"]},
-        pictures=(_quotients(rows["curve"]), _ablation(losses)),
+        effects={**closed, "direction": direction, "size": size},
+        pictures=(_quotients(steps_by_signs), _ablation(losses)),
         numbers={
             "closed_form": {**closed, "sizes_of_the_gradients": SIZES},
             "final_training_loss_at_the_best_rate": losses,
@@ -98,22 +123,11 @@ def measure(bench: Bench, steps: int | None = None, beta1: float = BETAS[0]) -> 
     )
 
 
-def _along_a_run(bench: Bench, frames: Frames, seed: int, steps: int, beta1: float) -> dict:
-    """After a training with Adam: what |m| / sigma goes with, and its mean by the agreement of the signs."""
+def _of_a_run(bench: Bench, frames: Frames, seed: int, steps: int) -> Float64[Tensor, "step entry"]:
     model = bench.model(seed)
-    optimizer, signs = Adam(model.parameters(), lr=RATE, betas=(beta1, BETAS[1])), Signs(model)
-    descend(model, frames, optimizer, steps=steps, batch_size=BATCH, seed=seed, watch=signs.look)
-    (ratio, sigma), agreement = quotient(model, optimizer), signs.agreement()
-    alive = sigma > sigma.max() * 1e-6  # a dead unit has no gradients
-    ratio, sigma, agreement = ratio[alive].double(), sigma[alive].double(), agreement[alive].double()
-    part = (agreement * SHARES).long().clamp(max=SHARES - 1)
-    counts = torch.bincount(part, minlength=SHARES)
-    means = torch.bincount(part, weights=ratio, minlength=SHARES) / counts
-    return {
-        "direction": torch.corrcoef(torch.stack([ratio, agreement]))[0, 1].item(),
-        "size": torch.corrcoef(torch.stack([ratio, sigma.log()]))[0, 1].abs().item(),
-        "curve": means.tolist(),
-    }
+    optimizer, recorder = Adam(model.parameters(), lr=RATE), Recorder(model, seed)
+    descend(model, frames, optimizer, steps=steps, batch_size=BATCH, seed=seed, watch=recorder.look)
+    return recorder.gradients()
 
 
 def _final_loss(bench: Bench, frames: Frames, seed: int, steps: int, kind: type[Textbook], rate: float) -> float:
@@ -122,28 +136,26 @@ def _final_loss(bench: Bench, frames: Frames, seed: int, steps: int, kind: type[
     return score(model, frames).loss
 
 
-def _quotients(curves: list[list[float]]) -> Picture:
-    middles = [(place + 0.5) / SHARES for place in range(SHARES)]
-    low, high = (sum(curve[place] for curve in curves) / len(curves) for place in (0, -1))
-    message = f"m/σ is {low:.2f} where the signs of the gradients disagree and {high:.2f} where they agree"
-    return Picture(
-        "quotient",
-        message,
-        (
-            Panel(
-                f"agreement of the last {RECENT} signs, |mean|",
-                "mean |m|/σ of the parameters (1 = a step of η)",
-                (Line("Adam on speech", middles, curves), Level("all gradients the same", 1.0)),
-            ),
-        ),
+def _quotients(lengths: dict[str, list[list[float]]]) -> Picture:
+    every = max(1, len(lengths["own"][0]) // 100)
+    lines, late = [], {}
+    for signs, rows in lengths.items():
+        updates = list(range(0, len(rows[0]), every))
+        lines.append(Line(f"signs {SIGNS[signs]}", updates, [row[::every] for row in rows]))
+        late[signs] = sum(sum(row[len(row) // 2 :]) / len(row[len(row) // 2 :]) for row in rows) / len(rows)
+    message = (
+        f"Steps of {late['own']:.2f} η; with all signs made equal {late['one_sign']:.2f} η, "
+        f"alternating {late['alternating']:.2f} η"
     )
+    panel = Panel("update on speech", "mean |m|/σ of the parameters (step in units of η)", tuple(lines), y_log=True)
+    return Picture("quotient", message, (panel,))
 
 
 def _ablation(losses: dict[str, list[float]]) -> Picture:
     means = {name: sum(values) / len(values) for name, values in losses.items()}
     best = min(means, key=means.__getitem__)
     labels = [name.replace(" ", "\n") for name in losses]
-    message = f"Direction (momentum), size (RMSProp), both (Adam), neither: {best} ends with the smallest loss"
+    message = f"At the best rate of each, {best} ends with the smallest loss"
     return Picture(
         "ablation", message, (Panel("", "final training loss (nats)", (Bars(labels, list(losses.values())),)),)
     )
@@ -157,8 +169,8 @@ EXPERIMENT = Experiment(
             says="m and σ are both made of past gradients and do not cancel: m is a mean with signs and keeps the "
             "direction, σ a mean of squares and only the size. Gradients of one sign give steps of η whatever their "
             "size; where the signs alternate almost nothing is left.",
-            refuted_by="A step m/σ that does not depend on how well the signs agree, or one that depends on the size "
-            "of the gradients.",
+            refuted_by="Steps m/σ that stay as long when the signs of the same gradients are changed, or that depend "
+            "on the size of the gradients.",
         )
     },
     rules=(
@@ -178,8 +190,15 @@ EXPERIMENT = Experiment(
             below=1 / 19 + 1e-6,
             exact=True,
         ),
-        Rule("E5", "direction", "on speech, correlation of |m|/σ with the agreement of the signs", above=CLEAR),
-        Rule("E5", "size", "on speech, |correlation| of |m|/σ with ln σ, the size of the gradients", below=WEAK),
+        Rule(
+            "E5",
+            "direction",
+            "gradients of a run on speech: log10 of the mean |m|/σ with signs made equal over made to alternate",
+            above=THREEFOLD,
+        ),
+        Rule(
+            "E5", "size", "|correlation| of a parameter's |m|/σ with ln of its gradients' size, on speech", below=WEAK
+        ),
     ),
     measure=measure,
 )

@@ -19,7 +19,7 @@ from phoneme.lab.rules import Claim, Rule
 from phoneme.lab.speech import Frames, Speech
 from phoneme.losses import IGNORE
 
-RATE, BATCH = 1e-3, 128  # of Adam: its authors' rate
+RATE, BATCH = 1e-3, 64  # of Adam: its authors' rate
 DEPTH = 3
 VALIDATED = 2500  # frames of validation utterances, and as many of others to stop by
 LOOKS = 20  # early stopping: validations in a run

@@ -109,6 +109,7 @@ def _picture(
                 "updates",
                 "training loss (nats)",
                 tuple(Line(names[kind], x, rows) for kind, rows in curves.items()),
+                y_log=True,
             ),
             Panel(
                 "",

@@ -51,7 +51,7 @@ NETWORK_IN_WORDS = MappingProxyType(
 
 def measure(bench: Bench, steps: int | None = None, networks: Mapping[str, tuple[float, int]] = NETWORKS) -> Measured:
     """`networks`: the rate and the depth of each."""
-    steps = steps or bench.choose(1000, 2000)
+    steps = steps or bench.choose(800, 2000)
     accuracy: dict[str, dict[str, list[float]]] = {
         side: {name: [] for name in LABELS} for side in ("training", "validation")
     }

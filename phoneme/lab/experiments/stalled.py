@@ -81,13 +81,13 @@ def alternation(steps: Float[Tensor, "step n"], direction: Float[Tensor, " n"]) 
     return float((signs[1:] * signs[:-1] < 0).double().mean())
 
 
-def look(objective: Objective, done: Run, seed: int) -> dict[str, list[float]]:
+def look(objective: Objective, done: Run, looks: int, seed: int) -> dict[str, list[float]]:
     """Along rows of the last steps: sharpness over what the rate stands, alternation, and jumps over a valley.
 
     The sharpness and its direction are those in the middle of the row: the floor of the valley, if there is one.
     """
     found: dict[str, list[float]] = {"sharpness": [], "alternation": [], "bouncing": []}
-    for end in range(len(done.trail) - STEPS * (LOOKS - 1), len(done.trail) + 1, STEPS):
+    for end in range(len(done.trail) - STEPS * (looks - 1), len(done.trail) + 1, STEPS):
         row = done.trail[end - STEPS - 1 : end]
         value, vector = steepest(objective.at(row.mean(dim=0)), seed)
         jumps = [bouncing(objective, before, after).bouncing for before, after in pairwise(row)]
@@ -102,10 +102,24 @@ def fall(losses: list[float]) -> float:
     return 1 - median(losses[-WINDOW:]) / median(losses[-2 * WINDOW : -WINDOW])
 
 
-def measure(bench: Bench, times: float = TIMES, updates: int | None = None, start: Callable | None = None) -> Measured:
+def continued(model: nn.Module, frames: Frames, rate: float, updates: int) -> list[float]:
+    """The losses of some more updates; the model is left as it was."""
+    here = flat(model)
+    losses = run(model, frames, rate, updates, 1).losses
+    nn.utils.vector_to_parameters(here, model.parameters())
+    return losses
+
+
+def measure(
+    bench: Bench,
+    times: float = TIMES,
+    start: Callable[[nn.Module], None] | None = None,
+    updates: int | None = None,
+    cured: int = CURED,
+    looks: int = LOOKS,
+) -> Measured:
     """`times` far below 1 neither stalls nor bounces; `start`, called with a model, may put it somewhere else."""
     updates = updates or bench.choose(1500, 3000)
-    kept = LOOKS * STEPS + 1
     effects: dict[str, list[float]] = {rule.effect: [] for rule in EXPERIMENT.rules}
     curves: dict[str, list[list[float]]] = {"loss": [], "gradient": [], "as before": [], "lower rate": []}
     numbers: dict[str, list[Any]] = {"rate": [], "verdict": [], "why": [], "found": []}
@@ -114,57 +128,55 @@ def measure(bench: Bench, times: float = TIMES, updates: int | None = None, star
         if start is not None:
             start(model)
         rate = times * momentum_threshold(1.0) / steepest(objective_of(model, frames), seed)[0]
-        done = run(model, frames, rate, updates, kept)
+        done = run(model, frames, rate, updates, looks * STEPS + 1)
         batch = [(frames.inputs, frames.targets)]
         answer = analyse(model, cross_entropy, batch, spectrum="extremes", max_products=PRODUCTS, seed=seed)
-        found = look(objective_of(model, frames), done, seed)
-        here = flat(model)
-        after = {}
-        for name, factor in (("as before", 1.0), ("lower rate", CURE)):
-            nn.utils.vector_to_parameters(here.clone(), model.parameters())
-            after[name] = run(model, frames, factor * rate, CURED, 1).losses
-            curves[name].append(after[name])
-        curves["loss"].append(done.losses)
-        curves["gradient"].append(done.gradients)
-        effects["still"].append(fall(done.losses))
-        effects["gradient"].append(answer.gradient_norm / answer.gradient_threshold)
-        for name in found:
-            effects[name].append(median(found[name]))
-        means = [median(after[name][-WINDOW:]) for name in ("lower rate", "as before")]
-        effects["cure"].append(1 - means[0] / means[1])
-        for name, value in (("rate", rate), ("verdict", answer.verdict), ("why", answer.why), ("found", found)):
-            numbers[name].append(value)
-    pictures = (_picture(curves, effects, updates),)
+        found = look(objective_of(model, frames), done, looks, seed)
+        after = {"as before": continued(model, frames, rate, cured)}
+        after["lower rate"] = continued(model, frames, CURE * rate, cured)
+        ends = {name: median(losses[-WINDOW:]) for name, losses in after.items()}
+        seen = {name: median(values) for name, values in found.items()}
+        seen |= {"still": fall(done.losses), "gradient": answer.gradient_norm / answer.gradient_threshold}
+        seen["cure"] = 1 - ends["lower rate"] / ends["as before"]
+        _append(effects, seen)
+        _append(curves, {"loss": done.losses, "gradient": done.gradients, **after})
+        _append(numbers, {"rate": rate, "verdict": answer.verdict, "why": answer.why, "found": found})
+    pictures = (_picture(curves, effects),)
     return Measured(effects=effects, pictures=pictures, numbers={**numbers, "updates": updates, "frames": FRAMES})
 
 
-def _picture(curves: dict[str, list[list[float]]], effects: dict[str, list[float]], updates: int) -> Picture:
-    every = max(1, updates // DRAWN)
-    x = list(range(0, updates, every))
-    later = list(range(updates, updates + CURED, THINNED))
+def _append(rows: dict[str, list[Any]], values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        rows[name].append(value)
 
-    def thinned(rows: list[list[float]]) -> list[list[float]]:
-        return [row[::every] for row in rows]
+
+def _picture(curves: dict[str, list[list[float]]], effects: dict[str, list[float]]) -> Picture:
+    updates, cured = len(curves["loss"][0]), len(curves["as before"][0])
+    every = max(1, updates // DRAWN)
+    x, later = list(range(0, updates, every)), list(range(updates, updates + cured, THINNED))
+
+    def thinned(name: str, every: int) -> list[list[float]]:
+        return [row[::every] for row in curves[name]]
 
     share = sum(effects["bouncing"]) / len(effects["bouncing"])
     change, times = -100 * sum(effects["still"]) / len(effects["still"]), min(effects["gradient"])
     message = (
-        f"In the last {WINDOW} steps the loss changes by {change:.0f} %, with a gradient {digits(times)} times what a "
-        f"critical point allows; {100 * share:.0f} % of the steps jump over the floor of a valley"
+        f"In the last {WINDOW} updates the loss changes by {change:.0f} %, with a gradient {digits(times)} times too "
+        f"large for a critical point; {100 * share:.0f} % of the steps jump over the floor of a valley"
     )
     left = Panel(
         "updates",
         "training loss",
         (
-            Line("gradient descent", x, thinned(curves["loss"])),
-            Line("a quarter of the rate", later, [row[::THINNED] for row in curves["lower rate"]]),
-            Line("the same rate", later, [row[::THINNED] for row in curves["as before"]]),
+            Line("gradient descent", x, thinned("loss", every)),
+            Line("a quarter of the rate", later, thinned("lower rate", THINNED)),
+            Line("the same rate", later, thinned("as before", THINNED)),
         ),
         y_log=True,
         title="the loss",
     )
     right = Panel(
-        "updates", "gradient norm", (Line("", x, thinned(curves["gradient"])),), y_log=True, title="the gradient"
+        "updates", "gradient norm", (Line("", x, thinned("gradient", every)),), y_log=True, title="the gradient"
     )
     return Picture("stalled", message, (left, right))
 
