@@ -1,5 +1,7 @@
 """G2, and a case where it is false."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -34,8 +36,6 @@ def test_a_rate_at_which_one_seed_diverged_is_a_gap():
 
 
 def test_a_model_without_a_norm_is_refused():
-    bench = small_bench()
-    linear = {"_target_": "phoneme.models.Linear", "context": 3}
-    bench = type(bench)(bench.seeds, "quick", torch.device("cpu"), linear, bench.open_speech)
+    bench = replace(small_bench(), network={"_target_": "phoneme.models.Linear", "context": 3})
     with pytest.raises(InputError, match=r"(?s)a model with the setting .*got Linear.*model=small"):
         perform(EXPERIMENT, bench, steps=2)
