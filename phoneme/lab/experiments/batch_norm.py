@@ -117,11 +117,7 @@ def _by_rate(
     panels = []
     for name, pair in sides.items():
         lines = [
-            Line(
-                f"norm={kind}",
-                RATES[name],
-                [[loss if (loss := run.train_loss) < 1.5 * ignorant else None for run in runs] for runs in side.runs],
-            )
+            Line(f"norm={kind}", RATES[name], _shown(side.runs, 1.5 * ignorant))
             for kind, side in zip(("none", norm), pair, strict=True)
         ]
         panels.append(
@@ -135,6 +131,13 @@ def _by_rate(
         )
     gain = f"{digits(100 * fmean(accuracy), 2)} points more right in the deep sigmoid network"
     return Picture("rates", f"Training loss over the rate, without and with norm={norm}: {gain}", tuple(panels))
+
+
+def _shown(runs: Sequence[Sequence[Run]], most: float) -> list[list[float | None]]:
+    """Training losses by seed and rate; none at a rate where one is above `most`: the mean would leave it out."""
+    losses = [[run.train_loss for run in row] for row in runs]
+    fine = [max(column) < most for column in zip(*losses, strict=True)]
+    return [[loss if ok else None for loss, ok in zip(row, fine, strict=True)] for row in losses]
 
 
 def _surface(sides: dict[str, tuple[Side, Side]], norm: str) -> Picture:

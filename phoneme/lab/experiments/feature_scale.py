@@ -71,7 +71,7 @@ def curvatures(frames: Frames, classes: int) -> Float64[Tensor, " n"]:
     each eigenvalue of E[z z^T] over C, C - 1 times, and as many zeros as z is long, because the same vector added to
     the weights of every class changes nothing.
     """
-    rows = frames.inputs[:, 0].double()
+    rows = frames.inputs[:, 0].cpu().double()
     with_bias = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1)
     return torch.linalg.eigvalsh(with_bias.T @ with_bias / len(rows)) / classes
 
