@@ -12,7 +12,7 @@ from tests.lab.helpers import small_bench, verdicts
 
 def run(loss, eigenvalues, converged=True, random_start=True, goal="critical"):
     values = torch.tensor(eigenvalues, dtype=torch.float64)
-    reached = Reached(torch.zeros(len(values)).double(), loss, 0.0, 0.0, values, converged, 0.0, 1)
+    reached = Reached(torch.zeros(len(values)).double(), float(loss), 0.0, 0.0, values, converged, 0.0, 1)
     return Run(reached, random_start, goal)
 
 
