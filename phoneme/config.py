@@ -40,6 +40,7 @@ from phoneme.settings.training import (
     AugmentConfig,
     CrossEntropyConfig,
     FinalConfig,
+    LarsConfig,
     MomentumConfig,
     MseConfig,
     RmspropConfig,
@@ -61,6 +62,7 @@ def shipped(name: str) -> Path:
 CONF = shipped("conf")
 
 OmegaConf.register_new_resolver("bundled_sample", lambda: str(shipped("data/sample")), replace=True)
+OmegaConf.register_new_resolver("bundled_accented", lambda: str(shipped("data/accented")), replace=True)
 
 SCHEMAS = {
     ("", "train"): TrainConfig,
@@ -88,6 +90,7 @@ SCHEMAS = {
     ("optim", "adagrad"): AdagradConfig,
     ("optim", "rmsprop"): RmspropConfig,
     ("optim", "adam"): AdamConfig,
+    ("optim", "lars"): LarsConfig,
     ("schedule", "constant"): ScheduleConfig,
     ("schedule", "step"): StepConfig,
     ("schedule", "final"): FinalConfig,

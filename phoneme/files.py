@@ -47,7 +47,7 @@ def write_tensors(path: Path, content: Any) -> Path:
 
 
 def primitives(value: Any) -> Any:
-    """Lists, dictionaries and numbers for JSON, which has no NaN and no infinity: they become None.
+    """Lists, dictionaries and numbers for JSON, which has no NaN and no infinity (None) and whose keys are text.
 
     Tensors and arrays become lists; what has a `to_dict` becomes that.
 
@@ -59,7 +59,7 @@ def primitives(value: Any) -> Any:
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):
-        return {key: primitives(part) for key, part in value.items()}
+        return {str(key): primitives(part) for key, part in value.items()}
     if isinstance(value, (tuple, list)):
         return [primitives(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

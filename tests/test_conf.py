@@ -37,6 +37,11 @@ def test_every_choice_trains_a_batch(choice, tmp_path):
     assert summary["epochs"] == 1
 
 
+@pytest.mark.parametrize("data", ["sample", "accented"])
+def test_the_bundled_speech_trains_a_batch(data, tmp_path):
+    assert train_in(tmp_path, f"data={data}", "trainer.fast_dev_run=true")["epochs"] == 1
+
+
 @pytest.mark.parametrize("choice", [c for c in CHOICES if c.startswith("experiment=")])
 def test_every_recipe_trains_a_batch_as_it_is(choice, tmp_path):
     summary = train_in(tmp_path, choice, *FEWER.get(choice, ()), "trainer.fast_dev_run=true", tiny=False)

@@ -33,6 +33,8 @@ def test_the_wheel_holds_code_configuration_and_speech(installed):
         "phoneme/conf/train.yaml",
         "phoneme/data/sample/train_split.txt",
         "phoneme/data/sample/LICENSE",
+        "phoneme/data/accented/train_split.txt",
+        "phoneme/data/accented/LICENSE",
         "phoneme/tables/timit.tsv",
     ):
         assert (installed / name).is_file()

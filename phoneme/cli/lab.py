@@ -6,7 +6,7 @@ from phoneme.cli.app import Job, run
 def lab(job: Job) -> None:
     from phoneme.runs.lab import run_lab  # torch is imported only now: --help answers at once
 
-    run_lab(job.settings, job.folder)
+    run_lab(job.settings, job.portable, job.folder)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from phoneme.build import build
 from phoneme.errors import InputError
 from phoneme.lab.speech import Speech
+from phoneme.store import FrameStore
 
 Item = TypeVar("Item")
 Batch = tuple[tuple[Tensor, ...], Tensor]  # the model's arguments, targets
@@ -30,13 +31,19 @@ class Own:
 
 @dataclass(frozen=True)
 class Bench:
-    """`open_speech(context)` gives the corpus in windows of that many frames; `network` is a `model` section."""
+    """`open_speech(context)` gives the corpus in windows of that many frames; `network` is a `model` section.
+
+    `open_accented(context)` is the bundled accented speech in the same features, `open_test()` the corpus's test split,
+    whose labels nobody knows, or None.
+    """
 
     seeds: tuple[int, ...]
     budget: str
     device: torch.device
     network: dict[str, Any]
     open_speech: Callable[[int], Speech]
+    open_accented: Callable[[int], Speech]
+    open_test: Callable[[], FrameStore | None]
     checkpoint: Own | None = None
     progress: bool = False
 

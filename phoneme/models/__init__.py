@@ -11,7 +11,8 @@ from phoneme.models.dropout import DROPOUT_KINDS, FrameDropout
 from phoneme.models.frame import FrameModel
 from phoneme.models.linear import Linear
 from phoneme.models.mlp import ACTIVATIONS, Mlp
-from phoneme.models.norm import FRAME_NORMS, NORMS, FrameNorm, MaskedBatchNorm, make_linear, make_norm
+from phoneme.models.norm import FRAME_NORMS, NORMS, FrameNorm, make_linear, make_norm
+from phoneme.models.over_frames import BatchRenorm, InstanceNorm, MaskedBatchNorm
 from phoneme.models.recurrent import CELLS, Recurrent
 from phoneme.models.sequence import SequenceModel
 from phoneme.models.width import count_parameters, mlp_parameters, mlp_width_for
@@ -23,10 +24,12 @@ __all__ = [
     "DROPOUT_KINDS",
     "FRAME_NORMS",
     "NORMS",
+    "BatchRenorm",
     "Conformer",
     "FrameDropout",
     "FrameModel",
     "FrameNorm",
+    "InstanceNorm",
     "Linear",
     "MaskedBatchNorm",
     "Mlp",

@@ -10,6 +10,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from phoneme.plots.figure import INK, SECOND, new_figure
+from phoneme.wording import digits
 
 STYLES = (
     (INK, "-", "o"),
@@ -20,8 +21,9 @@ STYLES = (
 )
 STYLES += (("#b8a038", (0, (3, 1, 1, 1)), "X"), ("0.25", (0, (1, 1)), "P"), ("#2e7d5b", (0, (7, 2)), "*"))
 PANEL_IN, HEIGHT_IN, ALONE_IN = 4.6, 4.0, 7.0  # inches
-LETTERS_AN_INCH = 13  # of a title of size 11
+LETTERS_AN_INCH = 12  # of a title of size 11
 CONTOURS = 14
+FEW_TICKS = 7
 
 
 def plot_picture(picture: dict[str, Any]) -> Figure:
@@ -47,6 +49,7 @@ def _panel(figure: Figure, axes: Axes, panel: dict[str, Any]) -> None:
         _surface(figure, axes, mark)
     if panel["x_log"]:
         axes.set_xscale("log")
+        _tick_few(axes, others)
     if panel["y_log"]:
         axes.set_yscale("log")
     groups = [mark for mark in others if mark["kind"] == "bars"]
@@ -60,6 +63,14 @@ def _panel(figure: Figure, axes: Axes, panel: dict[str, Any]) -> None:
     if sum(bool(mark["label"]) for mark in others) > 0 and any(axes.get_legend_handles_labels()[1]):
         legend = axes.legend(frameon=bool(surfaces), fontsize=8.5, loc="best")
         legend.set_zorder(10)
+
+
+def _tick_few(axes: Axes, marks: list[dict[str, Any]]) -> None:
+    """Ticks at the values themselves where they are few: between powers of ten labels would overlap."""
+    values = sorted({x for mark in marks if "x" in mark for x in mark["x"] if x is not None})
+    if 1 < len(values) <= FEW_TICKS:
+        axes.set_xticks(values, [digits(value) for value in values])
+        axes.minorticks_off()
 
 
 def _numbers(values: Any) -> np.ndarray:
@@ -147,8 +158,8 @@ def _path(axes: Axes, mark: dict[str, Any], style: tuple) -> None:
     colour, dashes, marker = style
     x, y = _numbers(mark["x"]), _numbers(mark["y"])
     axes.plot(x, y, color=colour, linestyle=dashes, linewidth=1.4, label=mark["label"] or None, zorder=5)
-    axes.plot(x[:1], y[:1], marker, color=colour, markersize=6, markerfacecolor="white", zorder=6)
-    axes.plot(x[-1:], y[-1:], marker, color=colour, markersize=6, zorder=6)
+    axes.plot(x[:1], y[:1], marker, color=colour, markersize=6, markerfacecolor="white", zorder=6, clip_on=False)
+    axes.plot(x[-1:], y[-1:], marker, color=colour, markersize=6, zorder=6, clip_on=False)
 
 
 def _level(axes: Axes, mark: dict[str, Any], style: tuple) -> None:

@@ -104,15 +104,21 @@ def check_fit(store: FrameStore, coeffs: int, phones: tuple[str, ...]) -> None:
 
 def open_test(data: dict[str, Any], features: Features = COURSE) -> FrameStore:
     """The test split of a data section, with the features of a checkpoint. Raises InputError if the folder has none."""
-    corpus = _corpus(data, features)
-    if not corpus.has_split("test"):
+    store = find_test(data, features)
+    if store is None:
         raise InputError(
             expected="a folder with a test split",
             got="none",
-            where=corpus.root,
+            where=data["root"],
             hint="set data=... data.root=... to the homework's folder",
         )
-    return open_store(corpus, "test", **_store_options(data))
+    return store
+
+
+def find_test(data: dict[str, Any], features: Features = COURSE) -> FrameStore | None:
+    """The test split of a data section, None if the folder has none."""
+    corpus = _corpus(data, features)
+    return open_store(corpus, "test", **_store_options(data)) if corpus.has_split("test") else None
 
 
 def _corpus(data: dict[str, Any], features: Features) -> Corpus:

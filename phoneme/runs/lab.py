@@ -14,44 +14,40 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from phoneme.build import did_you_mean
-from phoneme.checkpoint import features_of, model_of, read_checkpoint
-from phoneme.columns import Features
-from phoneme.datamodule import PhonemeData
 from phoneme.errors import InputError
 from phoneme.files import primitives, write_json, write_text
-from phoneme.lab import Bench, Own, Speech, perform
+from phoneme.lab import perform
 from phoneme.lab.bench import BUDGETS
 from phoneme.lab.experiments import NAMES, find
-from phoneme.losses import make_loss
 from phoneme.plots import plot_picture, save
 from phoneme.report.lab import experiment_page, experiment_readme, gallery, lecture_page, summary_lines
-from phoneme.runs.data import check_fit, open_train
+from phoneme.runs.bench import make_bench, number_of_seeds
 from phoneme.runs.device import pick_device
 from phoneme.runs.versions import versions
-from phoneme.splits import Split, split_ids
 
 log = logging.getLogger(__name__)
 
 ALL = "all"
-SEEDS = {"quick": 5, "full": 10}
 ANSWER = "lab.json"
 
 
-def run_lab(settings: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
+def run_lab(settings: dict[str, Any], portable: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
     """Run `settings["lab"]`; its files go to `folder`, or to a folder each in it. Returns the answers by name.
+
+    `portable` is the same configuration with its interpolations kept; it goes into the answers.
 
     Raises InputError for settings that cannot be, and whatever an experiment raises, after the others are done.
     """
     _check(settings)
-    name = settings["lab"]["name"]
+    name, asked = settings["lab"]["name"], _asked(settings["lab"], portable)
     if name != ALL:
-        answer = _run_one(name, settings, folder, progress=True)
+        answer = _run_one(name, settings, asked, folder, progress=True)
         write_text(folder / "index.html", experiment_page(answer, _figures(folder)))
         _say(answer)
         log.info("page: %s", folder / "index.html")
         return {name: answer}
     names = [n for n in NAMES if settings["ckpt_path"] is None or find(n).takes_checkpoint]
-    answers, failed = _run_all(names, settings, folder)
+    answers, failed = _run_all(names, settings, asked, folder)
     _leave_lecture(answers, settings["lab"]["gallery"], folder)
     if failed:
         raise next(iter(failed.values()))
@@ -81,10 +77,10 @@ def _check(settings: dict[str, Any]) -> None:
 
 
 def _run_all(
-    names: list[str], settings: dict[str, Any], folder: Path
+    names: list[str], settings: dict[str, Any], asked: dict[str, Any], folder: Path
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Exception]]:
     """Every experiment that is not there yet: those that measure time alone, the others beside each other."""
-    answers = {name: kept for name in names if (kept := _kept(settings, folder / name))}
+    answers = {name: kept for name in names if (kept := _kept(asked, folder / name))}
     if answers:
         log.info("kept from before: %s", ", ".join(answers))
     missing = [name for name in names if name not in answers]
@@ -93,9 +89,8 @@ def _run_all(
     failed: dict[str, Exception] = {}
     try:
         with tqdm(total=len(names), initial=len(answers), desc="experiments", disable=None) as bar:
-            for name, answer in chain(
-                (_attempt(name, settings, folder / name) for name in alone), _run_together(beside, settings, folder)
-            ):
+            by_themselves = (_attempt(name, settings, asked, folder / name) for name in alone)
+            for name, answer in chain(by_themselves, _run_together(beside, settings, asked, folder)):
                 if isinstance(answer, Exception):
                     failed[name] = answer
                 else:
@@ -117,33 +112,38 @@ def _run_all(
 
 
 def _run_together(
-    names: list[str], settings: dict[str, Any], folder: Path
+    names: list[str], settings: dict[str, Any], asked: dict[str, Any], folder: Path
 ) -> Iterator[tuple[str, dict[str, Any] | Exception]]:
     """A process each, `lab.jobs` at a time, in the order in which they end."""
     on_cpu = pick_device(settings["device"]).type == "cpu"
     jobs = settings["lab"]["jobs"] or (joblib.cpu_count() if on_cpu else 1)
     pool = joblib.Parallel(n_jobs=min(jobs, max(len(names), 1)), return_as="generator_unordered", batch_size=1)
-    yield from pool(joblib.delayed(_attempt)(name, settings, folder / name) for name in names)
+    yield from pool(joblib.delayed(_attempt)(name, settings, asked, folder / name) for name in names)
 
 
-def _attempt(name: str, settings: dict[str, Any], folder: Path) -> tuple[str, dict[str, Any] | Exception]:
+def _attempt(
+    name: str, settings: dict[str, Any], asked: dict[str, Any], folder: Path
+) -> tuple[str, dict[str, Any] | Exception]:
     """The answer, or what went wrong: the others go on."""
     try:
-        return name, _run_one(name, settings, folder)
+        return name, _run_one(name, settings, asked, folder)
     except Exception as error:
         return name, error
 
 
-def _run_one(name: str, settings: dict[str, Any], folder: Path, progress: bool = False) -> dict[str, Any]:
+def _run_one(
+    name: str, settings: dict[str, Any], asked: dict[str, Any], folder: Path, progress: bool = False
+) -> dict[str, Any]:
     """Run an experiment and leave its files; the answer takes its place last, when everything else is there."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # networks this small lose by more, and a sum's rounding depends on their number
     try:
-        answer = perform(find(name), _bench(settings, progress)) | {
-            "conditions": _asked(settings) | {"device": str(pick_device(settings["device"])), "threads": 1}
+        answer = perform(find(name), make_bench(settings, progress)) | {
+            "conditions": asked | {"device": str(pick_device(settings["device"])), "threads": 1}
         }
     finally:
         torch.set_num_threads(threads)
+    (folder / ANSWER).unlink(missing_ok=True)  # of an earlier run, whose figures go now
     shutil.rmtree(folder / "figures", ignore_errors=True)
     for picture in answer["pictures"]:
         figure = plot_picture(picture)
@@ -154,79 +154,19 @@ def _run_one(name: str, settings: dict[str, Any], folder: Path, progress: bool =
     return answer
 
 
-def _asked(settings: dict[str, Any]) -> dict[str, Any]:
+def _asked(lab: dict[str, Any], portable: dict[str, Any]) -> dict[str, Any]:
     """What an answer depends on: if it is the same, the answer is kept."""
-    lab = settings["lab"]
-    return primitives(
-        {
-            "data": settings["data"],
-            "features": settings["features"],
-            "model": settings["model"],
-            "ckpt_path": settings["ckpt_path"],
-            "seeds": lab["seeds"] or SEEDS[lab["budget"]],
-            "budget": lab["budget"],
-            "versions": versions(),
-        }
-    )
+    parts = {name: portable[name] for name in ("data", "features", "model", "ckpt_path")}
+    return primitives({**parts, "seeds": number_of_seeds(lab), "budget": lab["budget"], "versions": versions()})
 
 
-def _kept(settings: dict[str, Any], folder: Path) -> dict[str, Any] | None:
+def _kept(asked: dict[str, Any], folder: Path) -> dict[str, Any] | None:
     """The answer of an earlier run to the same question; None if there is none, or a damaged one."""
     try:
         answer = json.loads((folder / ANSWER).read_text(encoding="utf-8"))
-        asked = _asked(settings)
         return answer if {key: answer["conditions"].get(key) for key in asked} == asked else None
     except (OSError, ValueError, KeyError, AttributeError):
         return None
-
-
-def _bench(settings: dict[str, Any], progress: bool) -> Bench:
-    lab, device = settings["lab"], pick_device(settings["device"])
-    checkpoint, network = None, settings["model"]
-    if settings["ckpt_path"] is None:
-        features = Features(**settings["features"])
-
-        def open_speech(context: int) -> Speech:
-            store = open_train(settings["data"], features)
-            split = split_ids(store.ids, store.speakers, copies=store.copies, **settings["data"]["split"])
-            return Speech(_placed(PhonemeData(store, split, unit="frame", context=context), device), device)
-    else:
-        checkpoint, network, data = _own(settings, device)
-
-        def open_speech(context: int) -> Speech:
-            return Speech(_placed(PhonemeData(data.store, data.split, unit="frame", context=context), device), device)
-
-    seeds = tuple(range(lab["seeds"] or SEEDS[lab["budget"]]))
-    return Bench(seeds, lab["budget"], device, network, open_speech, checkpoint, progress)
-
-
-def _own(settings: dict[str, Any], device: torch.device) -> tuple[Own, dict[str, Any], PhonemeData]:
-    """The network of `ckpt_path`, and the frames of `data` split as in its training if they are the same."""
-    path = Path(settings["ckpt_path"]).expanduser()
-    checkpoint = read_checkpoint(path)
-    recipe = checkpoint["phoneme"]
-    store = open_train(settings["data"], features_of(checkpoint))
-    check_fit(store, recipe["coeffs"], tuple(recipe["phones"]["phones"]))
-    known = set(store.ids)
-    split = Split(**{side: tuple(ids) for side, ids in recipe["split"].items()})
-    if not known >= {*split.train, *split.val}:
-        log.warning("%s was trained on other utterances: split anew by data.split", path.name)
-        split = split_ids(store.ids, store.speakers, copies=store.copies, **settings["data"]["split"])
-    model = model_of(checkpoint, path).to(device)
-    data = _placed(PhonemeData(store, split, unit=model.unit, context=getattr(model, "context", 1)), device)
-    ids = {"train": split.train, "val": split.val}
-    own = Own(
-        name=path.name,
-        model=model,
-        loss=make_loss(**recipe["config"]["loss"]),
-        batches=lambda side, frames, seed: data.probe(ids[side], frames, frames, seed),
-    )
-    return own, recipe["model"], data
-
-
-def _placed(data: PhonemeData, device: torch.device) -> PhonemeData:
-    data.place(device)
-    return data
 
 
 def _figures(folder: Path) -> list[Path]:

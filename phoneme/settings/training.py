@@ -49,6 +49,11 @@ class MomentumConfig(OptimConfig):
 
 
 @dataclass
+class LarsConfig(MomentumConfig):
+    trust_coefficient: float = MISSING
+
+
+@dataclass
 class AdagradConfig(OptimConfig):
     eps: float = MISSING
 

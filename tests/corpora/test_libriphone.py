@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from phoneme.config import shipped
 from phoneme.corpora import LibriPhone, Problem, Utterance, open_corpus
 from phoneme.errors import InputError
 from phoneme.phones import unnamed
@@ -54,6 +55,16 @@ def test_the_bundled_sample_is_whole():
         assert (len(answers), sum(len(answer.features) for answer in answers)) == (utterances, frames)
         assert all(path.exists() for path in corpus.files(split))
     assert (len(corpus.phones), corpus.coeffs) == (41, 39)
+
+
+def test_the_bundled_accented_speech_is_whole():
+    corpus = open_corpus("libriphone", shipped("data/accented"), speaker_pattern=r"^(\d{5})")
+    utterances = corpus.utterances("train")
+    answers = [utterances.read(place) for place in range(len(utterances.ids))]
+    assert all(isinstance(answer, Utterance) and len(answer.labels) == len(answer.features) for answer in answers)
+    assert (len(answers), sum(len(answer.features) for answer in answers)) == (30, 9045)
+    assert len({answer.speaker for answer in answers}) == 15 and not corpus.has_split("test")
+    assert corpus.phones == open_corpus("libriphone", SAMPLE).phones
 
 
 def test_a_folder_without_a_table_is_unnamed(root):

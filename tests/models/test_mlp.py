@@ -76,7 +76,7 @@ def _felt(model: Mlp, norm: str) -> list[nn.Parameter]:
     return [
         parameter
         for name, parameter in model.named_parameters()
-        if not (norm == "batch" and name.endswith("linear.bias"))
+        if not (norm in ("batch", "batch_renorm") and name.endswith("linear.bias"))
     ]
 
 
@@ -116,6 +116,7 @@ def test_overfits_real_frames(overfit, norm, residual):
             {"norm": "batchnorm"},
             r"(?s)a known normalization, got batchnorm.*model\.norm.*did you mean batch\?",
         ),
+        ({"norm": "instance"}, r"(?s)normalization of single vectors.*got instance.*model\.norm.*no time axis"),
         ({"context": 10}, r"(?s)odd number of frames, got 10.*model\.context"),
         ({"norm": "group", "width": 40}, r"(?s)a multiple of 16, got 40.*model\.width.*layer takes any"),
         ({"residual": True, "depth": 1}, r"(?s)got one block, 429 -> 64.*model\.residual.*2 or more"),

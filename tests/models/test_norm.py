@@ -1,19 +1,18 @@
 import pytest
 import torch
-from torch import nn
 
 from phoneme.errors import InputError
 from phoneme.models import (
-    FRAME_NORMS,
     NORMS,
     FrameNorm,
-    MaskedBatchNorm,
     count_parameters,
     make_linear,
     make_norm,
 )
 
-UNKNOWN = r"(?s)normalization, got instance.*model\.norm.*here: batch, group, layer, none, rms, spectral, weight"
+KNOWN = "batch, batch_renorm, group, layer, none, rms, spectral, weight"
+UNKNOWN = rf"(?s)a known normalization, got lair.*model\.norm.*did you mean layer\? known here: {KNOWN}"
+TIMELESS = r"(?s)single vectors: none, batch, batch_renorm.*got instance.*model\.norm.*no time axis.*model=tcn"
 
 
 @pytest.fixture
@@ -69,49 +68,29 @@ def test_adds_the_learned_numbers_it_is_listed_with(kind):
     assert count_parameters(module) + count_parameters(linear) == 5 * 32 + 32 + NORMS[kind] * 32
 
 
-def test_refuses_unknown_kinds():
-    with pytest.raises(InputError, match=UNKNOWN):
-        make_norm("instance", 64)
-    with pytest.raises(InputError, match=UNKNOWN):
-        make_linear(64, 64, "instance")
+@pytest.mark.parametrize(("kind", "message"), [("lair", UNKNOWN), ("instance", TIMELESS)])
+def test_refuses_unknown_kinds_and_what_needs_a_time_axis(kind, message):
+    with pytest.raises(InputError, match=message):
+        make_norm(kind, 64)
+    with pytest.raises(InputError, match=message):
+        make_linear(64, 64, kind)
 
 
-def test_masked_batch_is_batch_norm_on_the_real_frames():
-    torch.manual_seed(0)
-    masked, plain = MaskedBatchNorm(6), nn.BatchNorm1d(6)
-    for norm in (masked, plain):
-        torch.manual_seed(1)
-        nn.init.normal_(norm.weight)
-        nn.init.normal_(norm.bias)
-    frames = 3.0 + 2.0 * torch.randn(4, 9, 6)
-    mask = torch.arange(9) < torch.tensor([9, 4, 1, 7])[:, None]
-    frames, other = frames.clone().requires_grad_(), frames.clone().requires_grad_()
-    for _ in range(3):
-        found, expected = masked(frames, mask)[mask], plain(other[mask])
-        torch.testing.assert_close(found, expected)
-    for one, two in zip(masked.buffers(), plain.buffers(), strict=True):
-        torch.testing.assert_close(one, two)
-    (found**3).sum().backward()
-    (expected**3).sum().backward()
-    torch.testing.assert_close(frames.grad, other.grad)
-    torch.testing.assert_close(masked.weight.grad, plain.weight.grad)
-    torch.testing.assert_close(masked.eval()(frames, mask)[mask], plain.eval()(other[mask]))
+def test_utterances_know_instance_too():
+    with pytest.raises(
+        InputError, match=r"got instanc\n.*[\s\S]*did you mean instance\? known here: batch, batch_renorm"
+    ):
+        FrameNorm("instanc", 64)
 
 
-def test_masked_batch_keeps_its_digits_in_half_precision():
-    frames = (100.0 + torch.randn(1, 5000, 4)).bfloat16()
-    normed = MaskedBatchNorm(4)(frames, torch.ones(1, 5000, dtype=torch.bool))
-    assert normed.dtype == torch.bfloat16
-    expected = nn.BatchNorm1d(4)(frames[0].float())
-    torch.testing.assert_close(normed[0].float(), expected, atol=0.02, rtol=0.01)
-
-
-@pytest.mark.parametrize("kind", [kind for kind in FRAME_NORMS if kind != "batch"])
+@pytest.mark.parametrize("kind", ["none", "layer", "group", "rms"])
 def test_frames_are_normalized_each_by_itself(kind, vectors):
     frames, mask = vectors.view(5, 10, 64), torch.ones(5, 10, dtype=torch.bool)
     assert torch.equal(FrameNorm(kind, 64)(frames, mask).view(50, 64), make_norm(kind, 64)(vectors))
 
 
 def test_frames_have_no_norm_on_weights():
-    with pytest.raises(InputError, match=r"(?s)normalization of activations: none, batch.*got spectral.*model=mlp"):
+    with pytest.raises(
+        InputError, match=r"(?s)normalization of activations: none, batch.*instance.*got spectral.*model=mlp"
+    ):
         FrameNorm("spectral", 64)

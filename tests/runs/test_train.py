@@ -126,6 +126,16 @@ def test_a_resumed_training_is_bitwise_the_uninterrupted_one(uninterrupted, tmp_
     assert (uninterrupted / "prediction.csv").read_bytes() == (tmp_path / "second" / "prediction.csv").read_bytes()
 
 
+@pytest.mark.parametrize("optim", ["lars", "lamb"])
+def test_optimizers_that_are_not_torchs_resume_bitwise_too(optim, tmp_path):
+    train_in(tmp_path / "whole", f"optim={optim}")
+    with pytest.raises(RuntimeError, match="the plug was pulled"):
+        train_in(tmp_path / "first", f"optim={optim}", PLUG % 70)
+    last = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    train_in(tmp_path / "second", f"optim={optim}", f"ckpt_path={last}")
+    assert same_bits(weights(tmp_path / "whole"), weights(tmp_path / "second"))
+
+
 def test_the_best_checkpoint_moves_along_when_a_training_continues(run, tmp_path):
     _, folder = run
     content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)

@@ -7,12 +7,33 @@ if TYPE_CHECKING:
     from phoneme.lab.experiment import Experiment
 
 NAMES = (
+    "shallow_deep",
+    "simple_models",
+    "overfitting",
+    "cross_validation",
+    "mismatch",
     "bad_training_set",
     "stalled",
     "critical_points",
     "two_weights",
     "minimum_ratio",
+    "batch_time",
+    "gradient_noise",
+    "batch_size",
+    "large_batch",
+    "momentum",
+    "elongated_bowl",
+    "late_burst",
+    "warm_up",
+    "direction_and_size",
+    "loss_surfaces",
+    "likelihood",
     "regression_targets",
+    "feature_scale",
+    "batch_norm",
+    "small_batches_norm",
+    "covariate_shift",
+    "norm_relatives",
 )
 
 
