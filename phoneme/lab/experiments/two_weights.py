@@ -24,7 +24,7 @@ DIAGONAL = (math.sqrt(0.5), math.sqrt(0.5))
 BESIDE = 0.05  # how far from the origin the descents start
 RATE = 0.05  # below 2 / lambda_max where they end: lambda_max = 2 (w1^2 + w2^2), 4 at (1, 1)
 EXTENT, GRID, FLOOR = 1.8, 61, 1e-2  # of the picture; losses below FLOOR have its colour
-DRAWN = ((-1.2, 1.4), (1.2, -1.4))  # starts of the paths in it: towards the saddle, and away from it
+DRAWN = ((-1.1, 1.4), (1.4, -1.1))  # starts of the paths in it: towards the saddle, and away from it
 ROUNDING = 1e-9  # of float64, with room: nothing here is larger than 10
 
 
