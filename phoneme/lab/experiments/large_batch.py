@@ -41,8 +41,8 @@ LABELS = MappingProxyType(
         "plain": "plain",
         "scaled": "scaled\nrate",
         "warmup": "scaled,\nwarm-up",
-        "lars": "LARS,\nwarm-up",
-        "lamb": "LAMB,\nwarm-up",
+        "lars": "LARS",
+        "lamb": "LAMB",
         "swa": "scaled,\nSWA",
     }
 )
@@ -161,7 +161,7 @@ def _picture(accuracy: Mapping[str, list[float]], losses: Mapping[str, list[floa
     )
 
     def panel(y: str, values: Mapping[str, list[float]]) -> Panel:
-        return Panel("", y, (Bars(list(LABELS.values()), [values[name] for name in LABELS]),))
+        return Panel("LARS and LAMB with warm-up", y, (Bars(list(LABELS.values()), [values[name] for name in LABELS]),))
 
     return Picture("remedies", message, (panel("validation accuracy", accuracy), panel("training loss (nats)", losses)))
 
