@@ -20,14 +20,12 @@ from phoneme.wording import digits
 
 SMALL, LARGE = 128, 2048
 FRAMES, EPOCHS = 8192, 20  # 1280 updates of the small batch, 80 of the large one
-WARMUP = 0.25  # share of the updates: 5 epochs, as Goyal et al. 2017, section 2.2
-AVERAGED = (
-    0.5  # the last share of the updates, whose weights are averaged: Izmailov et al. 2018 take the last quarter on
-)
+WARMUP = 0.25  # share of the updates: the 5 epochs of Goyal et al. 2017, section 2.2, of 20
+AVERAGED = 0.5  # the last share of the updates, whose weights are averaged (Izmailov et al. 2018)
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of a recipe's own rate: what each may choose from
 SMALL_RATE = 0.05  # of the small batch, with momentum 0.9, before it chooses
-LARS_RATE = 8.0  # with the trust coefficient 0.001 of You et al. 2017, who go up to 32
-LAMB_RATE = 0.02  # You et al. 2020, table 3, go from 0.005 to 0.02 as the batch grows
+LARS_RATE = 8.0  # with the trust coefficient 0.001 of You et al. 2017: 0.8 % of a weight's norm, before momentum
+LAMB_RATE = 0.02  # the length of an update: 2 % of a weight's norm
 TUNING_SEED = 1000  # of the runs that choose
 REMEDIES = MappingProxyType(
     {
@@ -43,8 +41,8 @@ LABELS = MappingProxyType(
         "plain": "plain",
         "scaled": "scaled\nrate",
         "warmup": "scaled,\nwarm-up",
-        "lars": "LARS,\nwarm-up",
-        "lamb": "LAMB,\nwarm-up",
+        "lars": "LARS",
+        "lamb": "LAMB",
         "swa": "scaled,\nSWA",
     }
 )
@@ -163,7 +161,7 @@ def _picture(accuracy: Mapping[str, list[float]], losses: Mapping[str, list[floa
     )
 
     def panel(y: str, values: Mapping[str, list[float]]) -> Panel:
-        return Panel("", y, (Bars(list(LABELS.values()), [values[name] for name in LABELS]),))
+        return Panel("LARS and LAMB with warm-up", y, (Bars(list(LABELS.values()), [values[name] for name in LABELS]),))
 
     return Picture("remedies", message, (panel("validation accuracy", accuracy), panel("training loss (nats)", losses)))
 
