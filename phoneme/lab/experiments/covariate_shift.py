@@ -37,7 +37,7 @@ LOOKS = 10  # at the surface during a training
 # The noise of their appendix A, in deviations of the unit: its mean and deviation are drawn anew at every pass.
 MEAN, DEVIATION, SCATTER = 0.5, 1.25, 0.1
 NOISY = "noisy"
-HALF_AGAIN = 0.18  # log10 of 1.5: the least ratio that counts as more
+HALF_AGAIN, TWICE = 0.18, 0.3  # log10 of 1.5 and of 2: the least ratios that count as more, and as clearly more
 
 
 class Shifting(nn.Module):
@@ -239,7 +239,7 @@ EXPERIMENT = Experiment(
         )
     },
     rules=(
-        Rule("G4", "noisy_shift", "log10 of the shift an update, noisy BatchNorm over none", above=HALF_AGAIN),
+        Rule("G4", "noisy_shift", "log10 of the shift an update, noisy BatchNorm over none", above=TWICE),
         Rule(
             "G4",
             "noisy_gain",
