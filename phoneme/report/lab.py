@@ -124,9 +124,17 @@ def _run(answer: Answer) -> str:
     own = f", the network {answer['checkpoint']}" if answer["checkpoint"] else ""
     cost = answer["cost"]
     return (
-        f"{len(answer['seeds'])} seeds, budget {answer['budget']}{own}; {number(cost['seconds'])} s, "
+        f"{_seeds(answer['seeds'])}, budget {answer['budget']}{own}; {number(cost['seconds'])} s, "
         f"{number(cost['cpu_seconds'])} CPU-seconds. All numbers: lab.json."
     )
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """
+    >>> _seeds([100, 101, 102]), _seeds([0])
+    ('seeds 100 to 102', 'seed 0')
+    """
+    return f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
 
 
 def _conditions(answer: Answer | None) -> list[str]:

@@ -25,9 +25,9 @@ SEEDS = {"quick": 5, "full": 10}
 ACCENTED = {"name": "libriphone", "speaker_pattern": r"^(\d{5})", "split": {"by": "speaker", "val_fraction": 0.2}}
 
 
-def number_of_seeds(lab: dict[str, Any]) -> int:
-    """What is asked for, or the default of the budget."""
-    return lab["seeds"] or SEEDS[lab["budget"]]
+def seeds_of(lab: dict[str, Any]) -> tuple[int, ...]:
+    """As many as are asked for, or as is the default of the budget."""
+    return tuple(range(lab["seed"], lab["seed"] + (lab["seeds"] or SEEDS[lab["budget"]])))
 
 
 def make_bench(settings: dict[str, Any], progress: bool) -> Bench:
@@ -53,7 +53,7 @@ def make_bench(settings: dict[str, Any], progress: bool) -> Bench:
         return read({**kept, **ACCENTED, "root": str(shipped("data/accented"))}, context)
 
     return Bench(
-        seeds=tuple(range(number_of_seeds(settings["lab"]))),
+        seeds=seeds_of(settings["lab"]),
         budget=settings["lab"]["budget"],
         device=device,
         network=settings["model"] if own is None else own.section,

@@ -21,8 +21,9 @@ from phoneme.lab.bench import BUDGETS
 from phoneme.lab.experiments import NAMES, find
 from phoneme.plots import plot_picture, save
 from phoneme.report.lab import experiment_page, experiment_readme, gallery, lecture_page, summary_lines
-from phoneme.runs.bench import make_bench, number_of_seeds
+from phoneme.runs.bench import make_bench, seeds_of
 from phoneme.runs.device import pick_device
+from phoneme.runs.seed import check_seed
 from phoneme.runs.versions import versions
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ def _check(settings: dict[str, Any]) -> None:
         raise InputError(
             expected=" or ".join(BUDGETS), got=lab["budget"], where="lab.budget", hint="quick decides most rows"
         )
+    check_seed(lab["seed"])
     for key in ("seeds", "jobs"):
         if lab[key] is not None and lab[key] < 1:
             raise InputError(expected="at least 1", got=lab[key], where=f"lab.{key}", hint="null is the default")
@@ -157,7 +159,7 @@ def _run_one(
 def _asked(lab: dict[str, Any], portable: dict[str, Any]) -> dict[str, Any]:
     """What an answer depends on: if it is the same, the answer is kept."""
     parts = {name: portable[name] for name in ("data", "features", "model", "ckpt_path")}
-    return primitives({**parts, "seeds": number_of_seeds(lab), "budget": lab["budget"], "versions": versions()})
+    return primitives({**parts, "seeds": seeds_of(lab), "budget": lab["budget"], "versions": versions()})
 
 
 def _kept(asked: dict[str, Any], folder: Path) -> dict[str, Any] | None:

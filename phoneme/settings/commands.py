@@ -114,6 +114,7 @@ class SearchConfig:
 @dataclass
 class ExperimentConfig:
     name: str = MISSING
+    seed: int = MISSING
     seeds: int | None = MISSING
     budget: str = MISSING
     jobs: int | None = MISSING

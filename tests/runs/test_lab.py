@@ -57,7 +57,7 @@ def test_one_experiment_leaves_its_files(tmp_path):
     assert content == answers["likelihood"] and content["rows"]["F2"]["verdict"] == "holds"
     rule = content["rows"]["F2"]["rulings"][0]
     assert rule["above"] is None and rule["below"] > 0 and len(rule["values"]) == 3
-    assert content["conditions"]["seeds"] == 3 and content["conditions"]["model"]["width"] == 64
+    assert content["conditions"]["seeds"] == [0, 1, 2] and content["conditions"]["model"]["width"] == 64
     assert content["conditions"]["data"]["root"] == "${bundled_sample:}"  # no path of this machine
     for name in ("README.md", "index.html", "figures/trainings.png", "figures/trainings.svg"):
         assert (tmp_path / name).stat().st_size > 500, name
@@ -140,6 +140,7 @@ def test_two_seeds_decide_nothing(tmp_path):
         (("lab.budget=huge",), "expected quick or full, got huge"),
         (("lab.seeds=0",), "expected at least 1, got 0\n  where: lab.seeds"),
         (("lab.jobs=-1",), "where: lab.jobs"),
+        (("lab.seed=-1",), "where: seed"),
         (("lab.name=likelyhood",), "did you mean likelihood?"),
         (("ckpt_path=last.ckpt",), "expected an experiment that takes a network of yours, got likelihood"),
         (("model=lstm",), "expected a model of single frames, got Recurrent"),
