@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from phoneme.plots.figure import INK, SECOND, new_figure
 from phoneme.wording import digits
@@ -23,7 +24,9 @@ STYLES += (("#b8a038", (0, (3, 1, 1, 1)), "X"), ("0.25", (0, (1, 1)), "P"), ("#2
 PANEL_IN, HEIGHT_IN, ALONE_IN = 4.6, 4.0, 7.0  # inches
 LETTERS_AN_INCH = 12  # of a title of size 11
 CONTOURS = 14
-FEW_TICKS = 7
+FEW_TICKS, TICK_DIGITS = 7, 4  # 1,024 is no 1,020
+DECADES = 100.0  # ends of an axis further apart need no ticks between the powers of ten
+SMALL_AND_LARGE = (-3, 5)  # powers of ten from which on one is taken out of an axis's labels
 
 
 def plot_picture(picture: dict[str, Any]) -> Figure:
@@ -52,6 +55,9 @@ def _panel(figure: Figure, axes: Axes, panel: dict[str, Any]) -> None:
         _tick_few(axes, others)
     if panel["y_log"]:
         axes.set_yscale("log")
+    for name in ("x", "y"):
+        if not panel[f"{name}_log"]:
+            axes.ticklabel_format(axis=name, scilimits=SMALL_AND_LARGE, useMathText=True)
     groups = [mark for mark in others if mark["kind"] == "bars"]
     for place, mark in enumerate(others):
         style = STYLES[place % len(STYLES)]
@@ -59,6 +65,8 @@ def _panel(figure: Figure, axes: Axes, panel: dict[str, Any]) -> None:
             _bars(axes, mark, style, groups.index(mark), len(groups))
         else:
             DRAWN[mark["kind"]](axes, mark, style)
+    if panel["y_log"]:
+        _plain_powers(axes)
     axes.spines[["top", "right"]].set_visible(False)
     if sum(bool(mark["label"]) for mark in others) > 0 and any(axes.get_legend_handles_labels()[1]):
         legend = axes.legend(frameon=bool(surfaces), fontsize=8.5, loc="best")
@@ -69,8 +77,18 @@ def _tick_few(axes: Axes, marks: list[dict[str, Any]]) -> None:
     """Ticks at the values themselves where they are few: between powers of ten labels would overlap."""
     values = sorted({x for mark in marks if "x" in mark for x in mark["x"] if x is not None})
     if 1 < len(values) <= FEW_TICKS:
-        axes.set_xticks(values, [digits(value) for value in values])
+        axes.set_xticks(values, [digits(value, TICK_DIGITS) for value in values])
         axes.minorticks_off()
+
+
+def _plain_powers(axes: Axes) -> None:
+    """Numbers as people write them on a logarithmic y axis, also between the powers of ten where these are rare."""
+    write = FuncFormatter(lambda value, _: digits(value))
+    axes.yaxis.set_major_formatter(write)
+    low, high = axes.get_ylim()
+    between = (2.0, 5.0) if high < DECADES * low else ()
+    axes.yaxis.set_minor_locator(LogLocator(subs=between) if between else NullLocator())
+    axes.yaxis.set_minor_formatter(write)
 
 
 def _numbers(values: Any) -> np.ndarray:

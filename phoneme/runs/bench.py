@@ -20,7 +20,7 @@ from phoneme.store import FrameStore
 
 log = logging.getLogger(__name__)
 
-SEEDS = {"quick": 5, "full": 10}
+SEEDS = {"quick": 8, "full": 16}
 # as in conf/data/accented.yaml
 ACCENTED = {"name": "libriphone", "speaker_pattern": r"^(\d{5})", "split": {"by": "speaker", "val_fraction": 0.2}}
 
