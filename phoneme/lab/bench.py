@@ -65,8 +65,8 @@ class Bench:
         unknown = sorted(changes.keys() - self.network.keys())
         if unknown:
             raise InputError(
-                expected=f"a model with the setting {unknown[0]}, which this experiment changes",
-                got=self.network["_target_"].rpartition(".")[-1],
+                expected=f"a model with the settings {', '.join(sorted(changes))}, which this experiment changes",
+                got=f"{self.network['_target_'].rpartition('.')[-1]} without {', '.join(unknown)}",
                 where="model",
                 hint="model=small and model=mlp have it",
             )

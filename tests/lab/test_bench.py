@@ -25,7 +25,7 @@ def test_a_model_that_cannot_have_batchnorm_is_refused():
     linear = {"_target_": "phoneme.models.Linear", "context": 3}
     object.__setattr__(bench, "network", linear)
     with pytest.raises(
-        InputError, match="expected a model with the setting norm, which this experiment changes, got Lin"
+        InputError, match="expected a model with the settings norm, which this experiment changes, got Linear without"
     ):
         bench.model(0, norm="batch")
 

@@ -11,7 +11,8 @@ from phoneme.lab.experiments import NAMES
 from phoneme.lab.lecture import ROWS
 from phoneme.runs import lab as runs_lab
 from phoneme.runs.lab import run_lab
-from tests.helpers import command, composed
+from tests.folders import timit11_folder
+from tests.helpers import command, composed, train_in
 
 FEW = ("bad_training_set", "likelihood")  # seconds each
 
@@ -163,3 +164,48 @@ def test_every_experiment_is_a_choice():
     assert {path.stem for path in (CONF / "lab").glob("*.yaml")} == {"all", "common", *NAMES}
     for name in NAMES:
         assert f"name: {name}\n" in (CONF / "lab" / f"{name}.yaml").read_text()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    train_in(folder, "trainer.max_epochs=1", "model.norm=none", "model.activation=tanh")
+    return folder / "checkpoints" / "last.ckpt"
+
+
+@pytest.mark.parametrize("name", ["gradient_noise", "critical_points"])
+def test_on_a_network_of_ones_own(name, checkpoint, tmp_path):
+    answer = lab_in(tmp_path, f"lab={name}", f"ckpt_path={checkpoint}", "lab.seeds=3", "device=cpu")[name]
+    assert answer["checkpoint"] == "last.ckpt"
+    values = [v for row in answer["rows"].values() for r in row["rulings"] for v in r["values"]]
+    assert values and sum(v is not None for v in values) > len(values) / 2
+
+
+def test_all_with_a_checkpoint_are_those_that_take_one(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs_lab, "NAMES", ("likelihood", "gradient_noise"))
+    assert list(lab_in(tmp_path, f"ckpt_path={checkpoint}", "lab.seeds=3", "device=cpu")) == ["gradient_noise"]
+
+
+def test_a_checkpoint_of_another_task_is_refused(checkpoint, tmp_path):
+    other = timit11_folder(tmp_path / "timit", n_train=20)
+    with pytest.raises(InputError, match=r"the 41 classes of the checkpoint[\s\S]*got 39"):
+        lab_in(
+            tmp_path / "run",
+            "lab=gradient_noise",
+            f"ckpt_path={checkpoint}",
+            "data=timit11",
+            f"data.root={other}",
+            "device=cpu",
+        )
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
+    (tmp_path / "notes.ckpt").write_text("nothing")
+    with pytest.raises(InputError, match="expected a checkpoint of tensors and primitives"):
+        lab_in(tmp_path, "lab=gradient_noise", f"ckpt_path={tmp_path / 'notes.ckpt'}", "device=cpu")
+
+
+@pytest.mark.parametrize("name", ["batch_norm", "small_batches_norm"])
+def test_a_model_without_batchnorm_is_refused_where_it_is_needed(name, tmp_path):
+    with pytest.raises(InputError, match=r"expected a model with the settings [\w, ]*norm"):
+        lab_in(tmp_path, f"lab={name}", "model=linear", "lab.seeds=1", "device=cpu")
