@@ -37,5 +37,5 @@ def test_a_rate_at_which_one_seed_diverged_is_a_gap():
 
 def test_a_model_without_a_norm_is_refused():
     bench = replace(small_bench(), network={"_target_": "phoneme.models.Linear", "context": 3})
-    with pytest.raises(InputError, match=r"(?s)a model with the setting .*got Linear.*model=small"):
+    with pytest.raises(InputError, match=r"(?s)a model with the settings .*got Linear.*model=small"):
         perform(EXPERIMENT, bench, steps=2)
