@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from phoneme.plots.figure import INK, SECOND, new_figure
 from phoneme.wording import digits
@@ -24,7 +25,9 @@ STYLES += (("#b8a038", (0, (3, 1, 1, 1)), "X"), ("0.25", (0, (1, 1)), "P"), ("#2
 PANEL_IN, HEIGHT_IN, ALONE_IN = 4.6, 4.0, 7.0  # inches
 LETTERS_AN_INCH = 12  # of a title of size 11
 CONTOURS = 14
+LEGEND_ROOM = 0.18  # of the height
 FEW_TICKS, TICK_DIGITS = 7, 4  # 1,024 is no 1,020
+HATCHES = ("", "//", "..")  # of groups of bars, for grey
 DECADES = 100.0  # ends of an axis further apart need no ticks between the powers of ten
 SMALL_AND_LARGE = (-3, 5)  # powers of ten from which on one is taken out of an axis's labels
 
@@ -65,12 +68,16 @@ def _panel(figure: Figure, axes: Axes, panel: dict[str, Any]) -> None:
             _bars(axes, mark, style, groups.index(mark), len(groups))
         else:
             DRAWN[mark["kind"]](axes, mark, style)
-    if panel["y_log"]:
-        _plain_powers(axes)
+    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        if panel[f"{name}_log"] and not isinstance(axis.get_major_locator(), FixedLocator):
+            _plain_powers(axis)
     axes.spines[["top", "right"]].set_visible(False)
     if sum(bool(mark["label"]) for mark in others) > 0 and any(axes.get_legend_handles_labels()[1]):
         legend = axes.legend(frameon=bool(surfaces), fontsize=8.5, loc="best")
         legend.set_zorder(10)
+        if groups:  # room above the bars
+            low, high = axes.get_ylim()
+            axes.set_ylim(low, high + LEGEND_ROOM * (high - low))
 
 
 def _tick_few(axes: Axes, marks: list[dict[str, Any]]) -> None:
@@ -81,14 +88,13 @@ def _tick_few(axes: Axes, marks: list[dict[str, Any]]) -> None:
         axes.minorticks_off()
 
 
-def _plain_powers(axes: Axes) -> None:
-    """Numbers as people write them on a logarithmic y axis, also between the powers of ten where these are rare."""
+def _plain_powers(axis: Axis) -> None:
+    """Numbers as people write them on a logarithmic axis, also between the powers of ten where these are rare."""
     write = FuncFormatter(lambda value, _: digits(value))
-    axes.yaxis.set_major_formatter(write)
-    low, high = axes.get_ylim()
-    between = (2.0, 5.0) if high < DECADES * low else ()
-    axes.yaxis.set_minor_locator(LogLocator(subs=between) if between else NullLocator())
-    axes.yaxis.set_minor_formatter(write)
+    axis.set_major_formatter(write)
+    low, high = axis.get_view_interval()
+    axis.set_minor_locator(LogLocator(subs=(2.0, 5.0)) if high < DECADES * low else NullLocator())
+    axis.set_minor_formatter(write)
 
 
 def _numbers(values: Any) -> np.ndarray:
@@ -129,7 +135,16 @@ def _bars(axes: Axes, mark: dict[str, Any], style: tuple, group: int, groups: in
     values = [_numbers(v) for v in mark["values"]]
     places = np.arange(len(values)) + (group - (groups - 1) / 2) * width
     means = [np.mean(v[np.isfinite(v)]) if np.isfinite(v).any() else 0.0 for v in values]
-    axes.bar(places, means, width * 0.9, color=colour, alpha=0.45, edgecolor=colour, label=mark["label"] or None)
+    axes.bar(
+        places,
+        means,
+        width * 0.9,
+        color=colour,
+        alpha=0.45,
+        edgecolor=colour,
+        hatch=HATCHES[group % 3],
+        label=mark["label"] or None,
+    )
     for place, seeds in zip(places, values, strict=True):
         if len(seeds) > 1:
             spread = np.linspace(-0.2, 0.2, len(seeds)) * width

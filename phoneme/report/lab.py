@@ -20,6 +20,10 @@ ABOUT = (
     "mean over the seeds has to lie where the rule says. A claim with several rules holds partly if some hold and some "
     "do not. With this many rules, one or two may come out wrong by chance."
 )
+READING = (
+    "In the figures a line or a bar is the mean over the seeds, a band reaches from the least to the greatest, a dot "
+    "is one seed. On a surface a hollow mark is the start of a path, a filled one its end."
+)
 STYLE = """<style>
 .verdicts tr { display: grid; grid-template-columns: 2.4rem 1fr; }
 .verdicts td:nth-child(2), .verdicts td:nth-child(3) { grid-column: 2; }
@@ -40,7 +44,9 @@ def summary_lines(answer: Answer) -> list[str]:
 
 def experiment_page(answer: Answer, figures: Sequence[Path]) -> str:
     """One self-contained HTML page of an experiment; `figures` are its PNG files."""
-    return document(answer["title"], [STYLE, f"<h1>{escape(answer['title'])}</h1>", *_body(answer, figures)])
+    return document(
+        answer["title"], [STYLE, f"<h1>{escape(answer['title'])}</h1>", *_body(answer, figures), paragraph(READING)]
+    )
 
 
 def lecture_page(answers: Mapping[str, Answer], figures: Mapping[str, Sequence[Path]]) -> str:
@@ -48,7 +54,7 @@ def lecture_page(answers: Mapping[str, Answer], figures: Mapping[str, Sequence[P
 
     `answers` and `figures` are by the name of the experiment. A row that no experiment was run for says so.
     """
-    parts = [STYLE, f"<h1>{escape(TITLE)}</h1>", paragraph(ABOUT), paragraph(_count(answers))]
+    parts = [STYLE, f"<h1>{escape(TITLE)}</h1>", paragraph(ABOUT), paragraph(READING), paragraph(_count(answers))]
     for chapter, title in CHAPTERS.items():
         parts.append(heading(f"{chapter}. {title}"))
         parts.append(_verdicts([row for row in ROWS if row[0] == chapter], answers))
@@ -100,7 +106,7 @@ def _ruling(ruling: Mapping[str, Any]) -> str:
 
     >>> _ruling({"says": "accuracy gained", "mean": 0.05, "low": 0.04, "high": 0.06, "above": 0.01, "below": None,
     ...          "verdict": "holds", "values": [0.05, 0.04, 0.06]})
-    '● accuracy gained: 0.05 [0.04, 0.06], asked for more than 0.01: holds'
+    '● accuracy gained: 0.05 [0.04, 0.06], required: more than 0.01: holds'
     """
     bounds = (ruling["above"], ruling["below"])
     asked = {
@@ -113,7 +119,7 @@ def _ruling(ruling: Mapping[str, Any]) -> str:
         seen += f" {interval(ruling['low'], ruling['high'])}"
     elif len(ruling["values"]) > 1 and None not in ruling["values"]:
         seen += f" ({digits(min(ruling['values']))} to {digits(max(ruling['values']))})"
-    return f"{MARKS[ruling['verdict']]} {ruling['says']}: {seen}, asked for {asked}: {ruling['verdict']}"
+    return f"{MARKS[ruling['verdict']]} {ruling['says']}: {seen}, required: {asked}: {ruling['verdict']}"
 
 
 def _lowered(sentence: str) -> str:
@@ -154,13 +160,13 @@ def _conditions(answer: Answer | None) -> list[str]:
 def experiment_readme(answer: Answer, figures: str = "figures") -> str:
     """The page of one experiment in Markdown; `figures` is their folder, seen from the file."""
     lines = [f"# {answer['title']}", ""]
-    lines += _markdown(answer, figures)
+    lines += [*_markdown(answer, figures), READING]
     return "\n".join(lines) + "\n"
 
 
 def gallery(answers: Mapping[str, Answer], figures: Mapping[str, Sequence[Path]], folder: Path) -> str:
     """The page of the lecture in Markdown, for a file in `folder`."""
-    lines = [f"# {TITLE}", "", ABOUT, "", _count(answers), ""]
+    lines = [f"# {TITLE}", "", ABOUT, "", READING, "", _count(answers), ""]
     for chapter, title in CHAPTERS.items():
         lines += [f"**{chapter}. {title}**", "", "| | claim | verdict |", "|---|---|---|"]
         for row in (row for row in ROWS if row[0] == chapter):

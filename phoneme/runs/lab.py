@@ -84,7 +84,9 @@ def _run_all(
     """Every experiment that is not there yet: those that measure time alone, the others beside each other."""
     answers = {name: kept for name in names if (kept := _kept(asked, folder / name))}
     if answers:
-        log.info("kept from before: %s", ", ".join(answers))
+        log.info("kept from before, drawn anew: %s", ", ".join(answers))
+        for name, answer in answers.items():
+            _leave(answer, folder / name)
     missing = [name for name in names if name not in answers]
     alone = [name for name in missing if find(name).measures_time]
     beside = [name for name in missing if name not in alone]
@@ -136,7 +138,7 @@ def _attempt(
 def _run_one(
     name: str, settings: dict[str, Any], asked: dict[str, Any], folder: Path, progress: bool = False
 ) -> dict[str, Any]:
-    """Run an experiment and leave its files; the answer takes its place last, when everything else is there."""
+    """Run an experiment and leave its files."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # networks this small lose by more, and a sum's rounding depends on their number
     try:
@@ -145,6 +147,12 @@ def _run_one(
         }
     finally:
         torch.set_num_threads(threads)
+    _leave(answer, folder)
+    return answer
+
+
+def _leave(answer: dict[str, Any], folder: Path) -> None:
+    """Figures, README.md, and the answer, which takes its place last."""
     (folder / ANSWER).unlink(missing_ok=True)  # of an earlier run, whose figures go now
     shutil.rmtree(folder / "figures", ignore_errors=True)
     for picture in answer["pictures"]:
@@ -153,7 +161,6 @@ def _run_one(
             save(figure, folder / "figures" / f"{picture['name']}.{kind}")
     write_text(folder / "README.md", experiment_readme(answer))
     write_json(folder / ANSWER, answer)
-    return answer
 
 
 def _asked(lab: dict[str, Any], portable: dict[str, Any]) -> dict[str, Any]:

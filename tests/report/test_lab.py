@@ -49,9 +49,9 @@ def test_the_terminal_has_a_line_a_row_and_a_rule(answer):
     lines = summary_lines(answer)
     assert lines[1:] == [
         "  B5 holds",
-        "    ● the eigenvalue: 2, asked for between 1.99 and 2.01: holds",
+        "    ● the eigenvalue: 2, required: between 1.99 and 2.01: holds",
         "  A6 undecided",
-        "    ? a gain: 0.4 [−0.683, 1.48], asked for more than 0.5: undecided",
+        "    ? a gain: 0.4 [−0.683, 1.48], required: more than 0.5: undecided",
     ]
 
 

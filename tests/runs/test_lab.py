@@ -121,7 +121,7 @@ def test_an_interrupted_run_says_how_it_goes_on(few, tmp_path, monkeypatch, capl
     monkeypatch.setattr(runs_lab, "NAMES", FEW)
     with caplog.at_level("INFO"):
         assert len(lab_in(tmp_path, *few)) == 2
-    assert "kept from before: bad_training_set" in caplog.text
+    assert "kept from before, drawn anew: bad_training_set" in caplog.text
 
 
 def test_processes_beside_each_other_give_the_same_answers(few, tmp_path):

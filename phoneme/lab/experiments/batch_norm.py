@@ -129,7 +129,7 @@ def _by_rate(
                 x_log=True,
             )
         )
-    gain = f"{digits(100 * fmean(accuracy), 2)} points more right in the deep sigmoid network"
+    gain = f"the deep sigmoid network gains {digits(100 * fmean(accuracy), 2)} points of accuracy"
     return Picture("rates", f"Training loss over the rate, without and with norm={norm}: {gain}", tuple(panels))
 
 

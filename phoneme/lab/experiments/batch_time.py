@@ -127,7 +127,7 @@ def _picture(sizes: Sequence[int], found: list[list[float]], effects: dict[str, 
         (
             Panel(
                 "batch size (frames)",
-                "time an update (ms)",
+                "time per update (ms)",
                 (
                     Line("measured", sizes, updates),
                     Line("in proportion to the batch", *zip(*linear, strict=True)),
@@ -137,7 +137,7 @@ def _picture(sizes: Sequence[int], found: list[list[float]], effects: dict[str, 
             ),
             Panel(
                 "batch size (frames)",
-                f"time an epoch of {EPOCH:,} frames (s)",
+                f"time per epoch of {EPOCH:,} frames (s)",
                 (Line("", sizes, epochs),),
                 x_log=True,
                 y_log=True,

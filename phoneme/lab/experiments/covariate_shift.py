@@ -220,7 +220,7 @@ def _of_surface(looks: dict[str, list[Looks]], norm: str, smoothness: Sequence[f
     }
     return Picture(
         "surface",
-        f"Over the length of a step, the gradient changes {word} with norm={norm} than without",
+        f"Divided by the length of the step, the gradient changes {word} with norm={norm} than without",
         tuple(Panel("update", label, _lines(looks, kinds, value), y_log=True) for value, label in labels.items()),
     )
 
@@ -231,7 +231,7 @@ EXPERIMENT = Experiment(
     claims={
         "G4": Claim(
             says="Internal covariate shift is not the reason: with noise behind BatchNorm that shifts every "
-            "distribution at every update, more than a network without BatchNorm ever sees, training is still better "
+            "distribution at every update, clearly more than in a network without BatchNorm, training is still better "
             "than without. The smoother surface is: along a step of the same rate the loss varies less, and the "
             "gradient changes less, also over the length of the step.",
             refuted_by="A noisy network that trains no better than one without BatchNorm, or a loss and a gradient "

@@ -217,7 +217,10 @@ def _picture(rows: list[Found]) -> Picture:
     ]
     message = f"The error of Taylor's model grows as the step to the power {digits(order)}"
     if bounds:
-        marks = (Points("either end", bounds, errors), _power(bounds, bounds, 1, "the bound itself"))
+        marks = (
+            Points("largest or smallest eigenvalue", bounds, errors),
+            _power(bounds, bounds, 1, "the bound itself"),
+        )
         panels.insert(0, Panel("error bound", "error", marks, x_log=True, y_log=True, title="Lanczos (B2)"))
         missed = sum(row.missed for row in rows)
         message = f"{missed} of {2 * len(bounds)} bounds of eigenvalues are missed; {message[0].lower()}{message[1:]}"

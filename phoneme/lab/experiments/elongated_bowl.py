@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from statistics import geometric_mean
 
 import torch
 from jaxtyping import Float64, Int64
@@ -126,7 +127,7 @@ def _drawn(surfaces: dict[str, Height], ways: dict, updates: dict[str, dict[str,
 def _counted(updates: dict[str, dict[str, list[int]]]) -> Picture:
     gains = {}
     for name, found in updates.items():
-        means = {kind: sum(row) / len(row) for kind, row in found.items()}
+        means = {kind: geometric_mean(row) for kind, row in found.items()}
         gains[name] = means["plain"] / min(means[kind] for kind in means if kind != "plain")
     message = (
         f"Dividing by σ saves at best a factor of {gains['bowl']:.0f} of the updates in the bowl, "

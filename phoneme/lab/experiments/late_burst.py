@@ -109,8 +109,8 @@ EXPERIMENT = Experiment(
         "E3": Claim(
             says="Where the gradient across a valley has been small for long, a σ that averages all gradients since "
             "the start shrinks until a step across is too long: a burst. A falling η tames it, as it does RMSProp's.",
-            refuted_by="A distance across that, once below a hundredth of the first, stays below a tenth of it with a "
-            "constant η, or does not with a falling one.",
+            refuted_by="No burst with a constant η: the distance across stays below a tenth of the first, once it was "
+            "below a hundredth. Or a burst with a falling η.",
         )
     },
     rules=(

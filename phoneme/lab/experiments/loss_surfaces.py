@@ -61,11 +61,11 @@ def measure(bench: Bench, squared: Loss = mse_on_softmax, steps: int | None = No
         train, val = bench.speech.train(FRAMES, seed), bench.speech.val(FRAMES // 2, seed)
         rarest = int(torch.bincount(train.targets, minlength=bench.speech.classes).argmin())
         for name, loss in losses.items():
-            for start in ("usual start", "surely wrong"):
+            for start in ("usual start", "confidently wrong"):
                 best = None
                 for rate in RATES:
                     model = bench.model(seed)
-                    if start == "surely wrong":
+                    if start == "confidently wrong":
                         surely_wrong(model, rarest)
                     curve: list[float] = []
 
@@ -80,7 +80,7 @@ def measure(bench: Bench, squared: Loss = mse_on_softmax, steps: int | None = No
                 key = f"{name}, {start}"
                 accuracy.setdefault(key, []).append(best[1])
                 curves.setdefault(key, []).append(best[2])
-    far = zip(accuracy["cross-entropy, surely wrong"], accuracy["squared error, surely wrong"], strict=True)
+    far = zip(accuracy["cross-entropy, confidently wrong"], accuracy["squared error, confidently wrong"], strict=True)
     slopes = {name: gradient_at(loss, START).abs().max().item() for name, loss in losses.items()}
     return Measured(
         effects={
@@ -107,12 +107,12 @@ def _surfaces(losses: dict[str, Loss]) -> Picture:
                 "y₁ (the right class)",
                 "y₂",
                 (Surface(axis.tolist(), axis.tolist(), values.tolist(), "loss"), trace),
-                title=name,
+                title=f"{name}, y₃ = {THIRD:g}",
             )
         )
     message = (
-        f"From ({START[0]:g}, {START[1]:g}), surely wrong, descent goes {ends['cross-entropy']:.1f} far on the "
-        f"cross-entropy and {ends['squared error']:.1g} on the other surface"
+        f"From ({START[0]:g}, {START[1]:g}), confidently wrong, descent goes {ends['cross-entropy']:.1f} far on the "
+        f"cross-entropy and {ends['squared error']:.1g} on the squared error"
     )
     return Picture("surfaces", message, panels)
 
@@ -121,8 +121,8 @@ def _trainings(curves: dict[str, list[list[float]]], every: int) -> Picture:
     lines = [Line(name, [every * k for k in range(len(values[0]))], values) for name, values in curves.items()]
     last = {name: sum(v[-1] for v in values) / len(values) for name, values in curves.items()}
     message = (
-        f"A speech classifier that starts surely wrong reaches {last['cross-entropy, surely wrong']:.0%} by "
-        f"cross-entropy, {last['squared error, surely wrong']:.0%} by the other loss"
+        f"A speech classifier that starts confidently wrong reaches {last['cross-entropy, confidently wrong']:.0%} by "
+        f"cross-entropy, {last['squared error, confidently wrong']:.0%} by squared error"
     )
     return Picture("trainings", message, (Panel("update", "validation accuracy", lines),))
 
@@ -134,7 +134,7 @@ EXPERIMENT = Experiment(
         "F1": Claim(
             says="With softmax, the squared error is flat far from the answer and the cross-entropy is not. Three "
             "classes, y₃ = −1000: at (−10, 10) with class 1 right the slope is ~1e-8 and ~1.",
-            refuted_by="Other slopes; or a classifier that is surely wrong and learns as well by the squared error.",
+            refuted_by="Other slopes; or a confidently wrong classifier that learns as well by the squared error.",
         )
     },
     rules=(

@@ -123,12 +123,13 @@ def _summary(runs: list[Run], decay: float) -> dict[str, object]:
 
 
 def _picture(tasks: dict[str, list[list[Run]]]) -> Picture:
-    panels, minima, found = [], 0, 0
+    panels, minima, found, points = [], 0, 0, 0
     for task, rows in tasks.items():
         runs = [run for run in _all(rows) if _there(run)]
         of_any = [run for run in runs if run.goal == "critical"]
         at_random = [run for run in of_any if run.random_start]
         minima, found = minima + sum(run.reached.index == 0 for run in at_random), found + len(at_random)
+        points += len(of_any)
         down = [run for run in runs if run.goal == "minimum"]
         marks = [
             Points(label, [run.ratio for run in chosen], [run.reached.loss for run in chosen])
@@ -138,10 +139,12 @@ def _picture(tasks: dict[str, list[list[Run]]]) -> Picture:
         name = {"sinc": "sin(5πx)/(5πx)", "speech": "speech, 4 phones"}[task]
         unit = "squared error" if task == "sinc" else "cross-entropy"
         title = f"{name}: {size} parameters"
-        panels.append(Panel("minimum ratio", f"{unit} + weight decay", marks, title=title))
+        panels.append(
+            Panel("minimum ratio (share of positive eigenvalues)", f"{unit} + weight decay", marks, title=title)
+        )
     message = (
-        f"{found} critical points were reached from random weights by minimising the gradient norm; minima among them: "
-        f"{minima}. One point a run"
+        f"By minimising the gradient norm {points} critical points were found, {found} of them from random weights; "
+        f"minima among these: {minima}"
     )
     return Picture("minimum_ratio", message, panels)
 

@@ -207,8 +207,8 @@ EXPERIMENT = Experiment(
         "A5": Claim(
             says="Frames of another kind of speech (accented, for a network trained on native) can be told from "
             "training frames by their features; held-out frames of the same kind cannot. A network loses accuracy on "
-            "them, and more training data of the old kind does not close that gap, as it does the gap to held-out "
-            "native speech.",
+            "them. More training data of the old kind narrows the gap between training and held-out frames of it, not "
+            "the gap to the new kind.",
             refuted_by="A classifier that tells held-out native frames apart, or not the accented ones; no loss of "
             "accuracy; a gap that more native data closes; or training on accented speech that helps it no more.",
         )
@@ -222,13 +222,13 @@ EXPERIMENT = Experiment(
         Rule(
             "A5",
             "native_gap_closed",
-            "by more data, of the gap in accuracy between training and held-out native frames",
+            "how much more data narrows the gap in accuracy between training and held-out native frames",
             above=0.05,
         ),
         Rule(
             "A5",
             "accented_gap_closed",
-            "by more data, of the gap in accuracy between held-out native and accented frames",
+            "how much more data narrows the gap in accuracy between held-out native and accented frames",
             below=0.02,
         ),
         Rule(

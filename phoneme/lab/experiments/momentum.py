@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import geometric_mean
 
 import torch
 from jaxtyping import Float64
@@ -174,7 +175,7 @@ def _speech(curves: dict[str, list], found: dict[str, dict[str, list[int]]]) -> 
         for name in ("plain", "momentum")
     ]
     factors = {
-        rule: sorted(p / m for p, m in zip(kinds["plain"], kinds["momentum"], strict=True))[len(kinds["plain"]) // 2]
+        rule: geometric_mean(p / m for p, m in zip(kinds["plain"], kinds["momentum"], strict=True))
         for rule, kinds in found.items()
     }
     message = (
@@ -218,7 +219,12 @@ EXPERIMENT = Experiment(
         Rule("D1", "saddle", "the same, from the edge of a saddle", above=HALF),
         Rule("D1", "shallow_minimum", "the same, with a shallow minimum on the way", above=HALF),
         Rule("D1", "speech_same_rate", "the same, flat start of a sigmoid network on speech, one rate", above=HALF),
-        Rule("D1", "speech_best_rate", "the same, each at the best of four rates", above=HALF),
+        Rule(
+            "D1",
+            "speech_best_rate",
+            "log10 of the updates, plain over momentum, flat start, each at the best of four rates",
+            above=HALF,
+        ),
     ),
     measure=measure,
 )

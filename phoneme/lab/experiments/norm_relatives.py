@@ -161,11 +161,11 @@ def _picture(found: dict[str, list[dict[str, Run]]], gains: dict[str, list[float
     said = f"{len(learned)} of {len(gains)} relatives" + (f" ({', '.join(learned)})" if learned else "")
     return Picture(
         "relatives",
-        f"{said} make a deep sigmoid network learn that does not learn without",
+        f"{said} make a deep sigmoid network learn, by the mean over seeds",
         (
             Panel("", "training loss (nats)", (_bars(deep),), title="sigmoid network"),
             Panel("", "training loss (nats)", (_bars(time),), title="sigmoid network with a time axis"),
-            Panel("", "validation accuracy", (_bars(small),), title=f"own network, batches of {SMALL}"),
+            Panel("", "validation accuracy", (_bars(small),), title=f"the lab's usual network, batches of {SMALL}"),
         ),
     )
 

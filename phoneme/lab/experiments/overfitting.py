@@ -195,7 +195,7 @@ def _picture(gaps: dict[str, list[float]], accuracy: dict[str, list[float]]) -> 
     return Picture(
         "gap",
         f"{len(smaller)} of {len(gaps) - 1} remedies make the gap smaller; {len(better)} of these also make the "
-        "network better",
+        "validation accuracy higher, by the mean",
         (
             Panel("", "validation loss − training loss (nats)", (Bars(labels, list(gaps.values())),)),
             Panel(

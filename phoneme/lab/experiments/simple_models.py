@@ -115,7 +115,7 @@ def _picture(accuracy: dict[str, dict[str, list[float]]]) -> Picture:
     caught = ", ".join(below) if below else "no network"
     return Picture(
         "accuracy",
-        f"Linear models reach {digits(level)} in training; below that, and so not well optimised: {caught}",
+        f"Linear models reach {digits(level)} in training; networks below that, not well optimised: {caught}",
         (
             Panel(
                 "",

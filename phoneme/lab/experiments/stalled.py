@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import torch
@@ -158,15 +158,15 @@ def _picture(curves: dict[str, list[list[float]]], effects: dict[str, list[float
     def thinned(name: str, every: int) -> list[list[float]]:
         return [row[::every] for row in curves[name]]
 
-    share = sum(effects["bouncing"]) / len(effects["bouncing"])
-    change, times = -100 * sum(effects["still"]) / len(effects["still"]), min(effects["gradient"])
+    share = fmean(effects["bouncing"])
+    fallen, times = fmean(effects["still"]), fmean(effects["gradient"])
     message = (
-        f"In the last {WINDOW} updates the loss changes by {change:.0f} %, with a gradient {digits(times)} times too "
-        f"large for a critical point; {100 * share:.0f} % of the steps jump over the floor of a valley"
+        f"In {WINDOW} updates the loss falls by {digits(100 * fallen, 2)} %, with a gradient {digits(times)} times "
+        f"too large for a critical point; {100 * share:.0f} % of the steps jump over the floor of a valley"
     )
     left = Panel(
         "updates",
-        "training loss",
+        "training loss (nats)",
         (
             Line("gradient descent", x, thinned("loss", every)),
             Line("a quarter of the rate", later, thinned("lower rate", THINNED)),

@@ -131,7 +131,7 @@ def _picture(objective: Objective, origin: CriticalPoint) -> Picture:
     )
     low, high = digits(origin.lambda_min.value), digits(origin.lambda_max.value)
     kind = origin.verdict.replace("_", " ")
-    message = f"The origin: {kind}, eigenvalues {low} and {high}; gradient descent from beside it ends in the valley"
+    message = f"The origin: {kind}, eigenvalues {low} and {high}; gradient descent ends in the valley"
     return Picture("surface", message, (left, right))
 
 
