@@ -12,7 +12,7 @@ from phoneme.lab import Bench, Speech, perform
 from phoneme.lab.experiments.mismatch import EXPERIMENT, Side, told_apart, weighted_accuracy
 from phoneme.lab.speech import Frames
 from phoneme.phones import unnamed
-from phoneme.runs.lab import _bench
+from phoneme.runs.bench import make_bench
 from phoneme.splits import split_ids
 from phoneme.store import FrameStore
 from tests.folders import audio_folder
@@ -79,7 +79,7 @@ def test_classes_count_as_they_are_asked_to():
 
 
 def bench_of(folder, *overrides: str) -> Bench:
-    return _bench(composed("lab", folder, "lab=mismatch", "device=cpu", *overrides)["settings"], progress=False)
+    return make_bench(composed("lab", folder, "lab=mismatch", "device=cpu", *overrides)["settings"], progress=False)
 
 
 def test_a_run_opens_the_accented_speech_and_the_test_split(tmp_path):
