@@ -9,11 +9,11 @@ import torch
 
 from phoneme.checkpoint import features_of, model_of, read_checkpoint
 from phoneme.columns import Features
-from phoneme.config import shipped
 from phoneme.datamodule import PhonemeData
 from phoneme.lab import Bench, Own, Speech
 from phoneme.losses import make_loss
-from phoneme.runs.data import CORPUS_OPTIONS, check_fit, find_test, open_train
+from phoneme.runs.compose import compose_sections
+from phoneme.runs.data import STORE_OPTIONS, check_fit, find_test, open_train
 from phoneme.runs.device import pick_device
 from phoneme.splits import Split, split_ids
 from phoneme.store import FrameStore
@@ -21,8 +21,6 @@ from phoneme.store import FrameStore
 log = logging.getLogger(__name__)
 
 SEEDS = {"quick": 8, "full": 16}
-# as in conf/data/accented.yaml
-ACCENTED = {"name": "libriphone", "speaker_pattern": r"^(\d{5})", "split": {"by": "speaker", "val_fraction": 0.2}}
 
 
 def seeds_of(lab: dict[str, Any]) -> tuple[int, ...]:
@@ -49,8 +47,8 @@ def make_bench(settings: dict[str, Any], progress: bool) -> Bench:
         return _speech(own.data.store, own.data.split, context, device)
 
     def open_accented(context: int) -> Speech:
-        kept = {key: value for key, value in settings["data"].items() if key not in CORPUS_OPTIONS}
-        return read({**kept, **ACCENTED, "root": str(shipped("data/accented"))}, context)
+        section = compose_sections(("data=accented",), ("data",))["data"]
+        return read(section | {key: settings["data"][key] for key in STORE_OPTIONS}, context)
 
     return Bench(
         seeds=seeds_of(settings["lab"]),
