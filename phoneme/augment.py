@@ -80,26 +80,24 @@ class Augment:
     - `noise`: Gaussian, of this standard deviation, where a normalised feature has 1.
     - masks (SpecAugment, Park et al. 2019): `time_masks` stretches of up to `time_frames` frames and up to `time_share`
       of the utterance, so that short ones lose no more than long ones (Park et al. 2020, "adaptive size"), and
-      `frequency_masks` stretches of up to `frequency_width` coefficients, over all frames. What is hidden becomes the
-      mean of the utterance, coefficient by coefficient: about 0 where features are normalised.
+      `frequency_masks` stretches of up to `frequency_width` coefficients, over all frames. What is hidden becomes 0,
+      the mean of normalised features.
 
-    `blocks` is the number of equal blocks of columns of which each describes the same coefficients: 3 for statics with
-    two orders of deltas, where hiding a coefficient in one block only would leave a copy of it in the others; 1 for
-    log-mel energies.
+    `columns_of` says which columns hold something of a coefficient (`Features.columns_of`). All of them are hidden with
+    it: deltas that are seen would give it back, as they are functions of it.
 
     `window` is that of a frame model, None for whole utterances. A window is treated as an utterance of its own, with
     masks of its own, except that its centre is never hidden in time: it is the only frame that has a label, and of what
     hides the whole of a phone nothing can be learned; in an utterance those frames are few beside the others.
 
-    Raises InputError, `where` naming the key, for a value outside its range, for columns that do not divide into the
-    blocks, and for a speed with a frame model, whose windows are cut already. Masks in time that no window has room for
-    are a warning.
+    Raises InputError, `where` naming the key, for a value outside its range, and for a speed with a frame model, whose
+    windows are cut already. Masks in time that no window has room for are a warning.
     """
 
     def __init__(
         self,
         *,
-        coeffs: int,
+        columns_of: Bool[Tensor, "coefficient column"],
         window: int | None,
         ignore: int,
         time_masks: int,
@@ -107,7 +105,6 @@ class Augment:
         time_share: float,
         frequency_masks: int,
         frequency_width: int,
-        blocks: int,
         noise: float,
         speed: float,
     ):
@@ -120,11 +117,11 @@ class Augment:
         whole = speed == 0 or window is None
         _check_range("speed", speed, whole, "0 for a frame model", "only whole utterances can be stretched: model=gru")
         if frequency_masks:
-            _check_blocks(coeffs, blocks, frequency_width)
+            fits, hint = 1 <= frequency_width <= len(columns_of), "about a quarter of them is usual"
+            _check_range("frequency_width", frequency_width, fits, f"1 to {len(columns_of)} coefficients", hint)
         if time_masks and window is not None and int(time_share * window) == 0:
             log.warning("augment.time_masks has no effect: augment.time_share of %d frames is no frame", window)
-        self.window, self.ignore = window, ignore
-        self.blocks, self.coefficients = blocks, coeffs // max(blocks, 1)  # of one block
+        self.window, self.ignore, self.columns_of = window, ignore, columns_of
         self.time_masks, self.time_frames, self.time_share = time_masks, time_frames, time_share
         self.frequency_masks, self.frequency_width = frequency_masks, frequency_width
         self.noise, self.speed = noise, speed
@@ -142,9 +139,7 @@ class Augment:
             drawn = torch.randn(inputs.shape, generator=generator, device=inputs.device)
             inputs = torch.where(real, inputs + self.noise * drawn, inputs)
         if self.time_masks or self.frequency_masks:
-            hidden = self._hidden(lengths, inputs.shape, generator) & real
-            mean = inputs.where(real, 0.0).sum(1, keepdim=True) / lengths[:, None, None]
-            inputs = torch.where(hidden, mean, inputs)
+            inputs = inputs.masked_fill(self._hidden(lengths, inputs.shape, generator) & real, 0.0)
         return batch._replace(inputs=inputs)
 
     def _stretched(self, batch: Batch, generator: torch.Generator) -> Batch:
@@ -169,19 +164,12 @@ class Augment:
             in_time[:, self.window // 2] = False
         if not self.frequency_masks:
             return in_time[:, :, None].expand(shape)
-        sizes = torch.full_like(lengths, self.coefficients)
-        widest = torch.full_like(lengths, self.frequency_width)
-        in_frequency = random_bands(sizes, widest, self.coefficients, self.frequency_masks, generator)
-        return in_time[:, :, None] | in_frequency.repeat(1, self.blocks)[:, None, :]
-
-
-def _check_blocks(coeffs: int, blocks: int, width: int) -> None:
-    divides = blocks >= 1 and coeffs % blocks == 0
-    hint = "3 for statics with two orders of deltas, 1 for log-mel energies"
-    _check_range("blocks", blocks, divides, f"a divisor of the {coeffs} coefficients", hint)
-    fits = 1 <= width <= coeffs // blocks
-    hint = "about a quarter of them is usual"
-    _check_range("frequency_width", width, fits, f"1 to {coeffs // blocks}, the coefficients of a block", hint)
+        self.columns_of = self.columns_of.to(lengths.device)
+        coefficients = len(self.columns_of)
+        sizes, widest = (torch.full_like(lengths, n) for n in (coefficients, self.frequency_width))
+        in_frequency = random_bands(sizes, widest, coefficients, self.frequency_masks, generator)
+        columns = (in_frequency[:, :, None] & self.columns_of).any(1)  # [batch, column]
+        return in_time[:, :, None] | columns[:, None, :]
 
 
 def _check_range(name: str, value: Any, holds: bool, expected: str, hint: str) -> None:

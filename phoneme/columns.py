@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from phoneme.build import did_you_mean
@@ -61,6 +61,26 @@ class Features:
     def coeffs(self) -> int:
         """The number of columns, where they are computed or taken from the homework's 39."""
         return self.bins or CEPSTRA * (1 + 2 * len(AXES[self.name]))
+
+    def columns_of(self, coeffs: int) -> Bool[Tensor, "coefficient column"]:
+        """Which of `coeffs` columns hold something of which coefficient (cepstral or mel).
+
+        Deltas along time are each of one coefficient; those along the cepstral axis mix up to four neighbours on either
+        side. A corpus with columns of its own, not the homework's 39, has a coefficient a column.
+
+        >>> Features("time_deltas").columns_of(39).sum(dim=1).tolist() == [3] * 13
+        True
+        >>> Features("course").columns_of(39)[6].sum()  # 1 static, 4 deltas, 9 delta-deltas
+        tensor(14)
+        """
+        if self.name == LOG_MEL or self.source == "columns":
+            return torch.eye(coeffs, dtype=torch.bool)
+        statics = torch.eye(CEPSTRA)
+        parts = [statics]
+        for axis in AXES[self.name]:
+            first = deltas(statics, axis) if axis == "cepstral" else statics
+            parts += [first, deltas(first, axis) if axis == "cepstral" else statics]
+        return torch.cat(parts, dim=1).abs() > 1e-6  # an exact 0 but for rounding
 
     def __str__(self) -> str:
         """For messages: without the numbers of `mean` and `deviation`."""

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from phoneme.augment import Augment, random_bands, resample
+from phoneme.columns import Features
 from phoneme.config import shipped
 from phoneme.datamodule import FrameBatch, UtteranceBatch
 from phoneme.errors import InputError
+from phoneme.features import with_deltas
 from phoneme.losses import IGNORE
 
 OFF = {
@@ -17,15 +19,14 @@ OFF = {
     "time_share": 0.1,
     "frequency_masks": 0,
     "frequency_width": 3,
-    "blocks": 3,
     "noise": 0.0,
     "speed": 0.0,
 }
 LENGTHS = [5, 300, 1, 120]
 
 
-def augment(window=None, **settings):
-    return Augment(coeffs=39, window=window, ignore=IGNORE, **OFF | settings)
+def augment(window=None, features="time_deltas", **settings):
+    return Augment(columns_of=Features(features).columns_of(39), window=window, ignore=IGNORE, **OFF | settings)
 
 
 def seeded(seed=0):
@@ -78,16 +79,15 @@ def test_time_masks_hide_whole_frames_and_no_more_than_their_share(batch):
     assert widest == {0: 0, 1: 15, 2: 0, 3: 12}  # a tenth of 5, 300, 1 and 120 frames, at most 15
 
 
-def test_what_is_hidden_is_the_mean_of_the_utterance(batch):
+def test_what_is_hidden_is_0_the_mean_of_normalised_features(batch):
     after = augment(time_masks=3, frequency_masks=1)(batch, seeded(3))
     for row in (1, 3):
         where = hidden(batch, after, row)
-        mean = batch.inputs[row, : batch.lengths[row]].mean(0).expand_as(where)
-        torch.testing.assert_close(after.inputs[row, : batch.lengths[row]][where], mean[where])
         assert where.any() and not where.all()
+        assert (after.inputs[row, : batch.lengths[row]][where] == 0).all()
 
 
-def test_frequency_masks_hide_a_coefficient_in_all_blocks_and_all_frames(batch):
+def test_frequency_masks_hide_a_coefficient_its_deltas_and_all_frames(batch):
     widths = set()
     for seed in range(60):
         where = hidden(batch, augment(frequency_masks=1)(batch, seeded(seed)), 1)
@@ -99,9 +99,27 @@ def test_frequency_masks_hide_a_coefficient_in_all_blocks_and_all_frames(batch):
     assert widths == {0, 1, 2, 3}
 
 
-def test_one_block_is_a_spectrogram(batch):
-    where = hidden(batch, augment(frequency_masks=1, frequency_width=20, blocks=1)(batch, seeded(1)), 1)
-    assert int(where.all(0).sum()) > 3 and (where.all(0).int().diff().abs().sum() <= 2)
+def test_nothing_that_is_seen_gives_back_what_is_hidden(batch):
+    """The course's 39 columns are linear in the 13 statics: of the visible ones none may hold a hidden one."""
+    statics = torch.eye(13)
+    columns = with_deltas(statics, ("cepstral",))  # [coefficient, column]: what each column is made of
+    widths = set()
+    for seed in range(60):
+        masks = augment(features="course", frequency_masks=1)
+        hides = hidden(batch, masks(batch, seeded(seed)), 1).all(0)
+        rank = int(torch.linalg.matrix_rank(columns[:, ~hides]))
+        assert rank == 13 - int(hides[:13].sum())
+        widths.add(13 - rank)
+    assert widths == {0, 1, 2, 3}
+
+
+def test_mel_bins_are_each_for_themselves(batch):
+    masks = Augment(
+        columns_of=Features("logmel", bins=39).columns_of(39),
+        **{"window": None, "ignore": IGNORE} | OFF | {"frequency_masks": 1, "frequency_width": 20},
+    )
+    where = hidden(batch, masks(batch, seeded(1)), 1).all(0)
+    assert int(where.sum()) > 3 and int(where.int().diff().abs().sum()) <= 2  # one stretch
 
 
 def test_each_utterance_has_masks_of_its_own(batch):
@@ -209,9 +227,8 @@ def test_a_window_without_room_for_a_mask_is_said(caplog):
         ({"time_frames": 0}, r"(?s)1 or more, got 0.*augment\.time_frames"),
         ({"time_share": 0.0}, r"(?s)a share in \(0, 1\], got 0\.0.*augment\.time_share"),
         ({"frequency_masks": -2}, r"(?s)0 or more, got -2.*augment\.frequency_masks"),
-        ({"frequency_masks": 1, "frequency_width": 14}, r"(?s)1 to 13, the coefficients.*got 14.*frequency_width"),
-        ({"frequency_masks": 1, "blocks": 2}, r"(?s)a divisor of the 39 coefficients, got 2.*augment\.blocks"),
-        ({"frequency_masks": 1, "blocks": 0}, r"(?s)a divisor of the 39 coefficients, got 0.*augment\.blocks"),
+        ({"frequency_masks": 1, "frequency_width": 14}, r"(?s)1 to 13 coefficients, got 14.*frequency_width"),
+        ({"frequency_masks": 1, "frequency_width": 0}, r"(?s)1 to 13 coefficients, got 0.*frequency_width"),
         ({"noise": -0.1}, r"(?s)0 or more, got -0\.1.*augment\.noise"),
         ({"noise": math.nan}, r"(?s)0 or more, got nan.*augment\.noise"),
         ({"speed": 1.0}, r"(?s)a share in \[0, 1\), got 1\.0.*augment\.speed"),
@@ -223,6 +240,13 @@ def test_refuses(settings, message):
         augment(**settings)
 
 
+def test_a_frame_by_itself_loses_coefficients_too(windows):
+    """At a context of 1 there are no neighbours whose mean could stand for them."""
+    alone = windows._replace(inputs=windows.inputs[:, 5:6])
+    changed = (augment(window=1, frequency_masks=1)(alone, seeded()).inputs != alone.inputs).any(2)
+    assert 0.5 < changed.float().mean() < 1  # a width of 0 is drawn too
+
+
 def test_what_is_switched_off_asks_nothing_of_the_features():
-    assert not Augment(coeffs=40, window=None, ignore=IGNORE, **OFF).acts
+    assert not Augment(columns_of=torch.eye(2, dtype=torch.bool), window=None, ignore=IGNORE, **OFF).acts
     assert augment(noise=0.1).acts

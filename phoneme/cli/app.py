@@ -20,6 +20,8 @@ from phoneme.build import did_you_mean
 from phoneme.config import CONF, refuse_unknown_keys, register_schemas
 from phoneme.errors import InputError, PhonemeError
 
+log = logging.getLogger(__name__)
+
 INTERRUPTED = 130  # the shell's exit code for Ctrl-C: 128 + SIGINT
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # the number of a process: by torchrun, Lightning, SLURM
 
@@ -69,11 +71,15 @@ def run(task: Callable[[Job], None], config_name: str) -> None:
 def _job(cfg: DictConfig) -> Job:
     refuse_unknown_keys(cfg)
     state = HydraConfig.get()
+    multirun = state.mode is RunMode.MULTIRUN
+    if (swept := state.sweeper.get("params")) and not multirun:
+        listed = " ".join(f"{name}={values}" for name, values in swept.items())
+        log.warning("this experiment is a sweep over %s: with -m all of them, without it one run as configured", listed)
     return Job(
         settings=OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True),
         portable=OmegaConf.to_container(cfg, resolve=False),
         folder=Path(state.runtime.output_dir),
-        multirun=state.mode is RunMode.MULTIRUN,
+        multirun=multirun,
     )
 
 

@@ -17,7 +17,7 @@ from torch.nn.utils import parametrizations
 
 from phoneme.build import did_you_mean
 from phoneme.errors import InputError
-from phoneme.models.over_frames import BatchRenorm, InstanceNorm, MaskedBatchNorm
+from phoneme.models.over_frames import BatchNorm, BatchRenorm, InstanceNorm, MaskedBatchNorm
 
 UNITS_PER_GROUP = 16  # Wu & He 2018, "Group Normalization", table 3: the best of their fixed sizes
 
@@ -79,7 +79,7 @@ def make_norm(kind: str, width: int) -> nn.Module:
             hint=f"a group has {UNITS_PER_GROUP} units; model.norm=layer takes any width",
         )
     if kind == "batch":
-        return nn.BatchNorm1d(width)
+        return BatchNorm(width)
     if kind == "batch_renorm":
         return BatchRenorm(width)
     if kind == "layer":

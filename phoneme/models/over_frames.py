@@ -14,6 +14,26 @@ R_MAX, D_MAX, RENORM_MOMENTUM = 3.0, 5.0, 0.01
 HELD, D_FULL, R_FULL = 100, 500, 800
 
 
+def check_batch(rows: Float[Tensor, "frame width"], norm: str) -> None:
+    """Raises InputError for a single frame, from which nothing can be estimated."""
+    if len(rows) == 1:
+        raise InputError(
+            expected="at least 2 frames in a batch, to estimate mean and deviation from",
+            got=1,
+            where=f"model.norm={norm}",
+            hint="a larger data.batch_size, or model.norm=layer, which needs no batch",
+        )
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """PyTorch's batch normalization of single vectors. Raises InputError in training on one."""
+
+    def forward(self, frames: Float[Tensor, "frame width"]) -> Float[Tensor, "frame width"]:
+        if self.training:
+            check_batch(frames, "batch")
+        return super().forward(frames)
+
+
 class MaskedBatchNorm(nn.BatchNorm1d):
     """Batch normalization (Ioffe & Szegedy 2015) whose statistics are over the frames of the mask.
 
@@ -85,13 +105,7 @@ class BatchRenorm(MaskedBatchNorm):
         if not self.training:
             return self._evaluated(frames)
         rows = frames.reshape(-1, self.num_features)
-        if len(rows) == 1:
-            raise InputError(
-                expected="at least 2 frames in a batch, to estimate mean and deviation from",
-                got=1,
-                where="model.norm=batch_renorm",
-                hint="a larger data.batch_size, or model.norm=layer, which needs no batch",
-            )
+        check_batch(rows, "batch_renorm")
         wide = rows.detach().to(torch.promote_types(rows.dtype, torch.float32))
         variance, mean = torch.var_mean(wide, dim=0, correction=0)
         scale, shift = self._affine(mean, variance)

@@ -134,9 +134,10 @@ def _open(member: Member, section: dict[str, Any] | None, features: Features) ->
         try:
             store = open_train(candidate, features)
             store.rows_of(member.train + member.val)
-        except InputError:
+        except InputError as error:
             if candidate is candidates[-1]:
                 raise
+            log.info("the labels are those of the training, not of the data to predict: %s", error)
         else:
             return store
     raise AssertionError("there is always the member's own section")

@@ -1,20 +1,25 @@
 """Before a search: can there be a training at every end of its space?"""
 
+from typing import Any
+
 import torch
 
 from phoneme.build import build
+from phoneme.columns import Features
 from phoneme.errors import InputError
 from phoneme.losses import make_loss
 from phoneme.optim import check_warmup_shape, make_optimizer, make_schedule
 from phoneme.runs.compose import compose_sections
-from phoneme.runs.data import open_stores
+from phoneme.runs.data import Stores, open_stores
+from phoneme.runs.train import make_augment
 from phoneme.search import Space, corners, overrides_of
 
+SECTIONS = ("features", "model", "augment", "loss", "optim", "schedule")  # what is built
 STEPS = 1_000_000  # of the schedules that are built: more than a training has
 
 
 def rehearse(fixed: list[str], space: Space) -> int:
-    """Read the data, then compose and build model, loss, optimizer and schedule at every end; returns the epochs.
+    """Read the data, then compose and build all that a training needs at every end; returns the epochs.
 
     The parameters have no memory. Raises InputError for values that cannot be, and Hydra's errors for unknown settings.
     """
@@ -29,17 +34,22 @@ def rehearse(fixed: list[str], space: Space) -> int:
                 if name in space
                 else "a trial's folder is the search's own: hydra.run.dir=… goes beside train=…, not into it",
             )
-    sections = compose_sections(fixed, ("data", "trainer"))
-    store = open_stores(sections["data"]).train
+    fixed_sections = compose_sections(fixed, ("data", "trainer"))
+    opened: dict[Features, Stores] = {}
     for values in corners(space):
-        _build([*fixed, *overrides_of(values)], store.coeffs, len(store.phones))
-    return sections["trainer"]["max_epochs"]
+        sections = compose_sections([*fixed, *overrides_of(values)], SECTIONS)
+        features = Features(**sections["features"])
+        if features not in opened:
+            opened[features] = open_stores(fixed_sections["data"], features)
+        _build(sections, opened[features])
+    return fixed_sections["trainer"]["max_epochs"]
 
 
-def _build(overrides: list[str], coeffs: int, classes: int) -> None:
-    sections = compose_sections(overrides, ("model", "loss", "optim", "schedule"))
+def _build(sections: dict[str, Any], stores: Stores) -> None:
+    coeffs = stores.train.coeffs
     with torch.device("meta"):
-        model = build(sections["model"], "model", coeffs=coeffs, classes=classes)
+        model = build(sections["model"], "model", coeffs=coeffs, classes=len(stores.train.phones))
+    make_augment(sections["augment"], model, stores.features.columns_of(coeffs))
     make_loss(**sections["loss"])
     make_optimizer(model.parameters(), fused=False, **sections["optim"])
     check_warmup_shape(sections["schedule"].pop("warmup_shape"))

@@ -7,10 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Bool
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
-from torch import nn
+from torch import Tensor, nn
 
 from phoneme import tracking
 from phoneme.augment import Augment
@@ -111,14 +112,16 @@ def _classifier(
         schedule={name: value for name, value in settings["schedule"].items() if name != "warmup_shape"},
         seed=settings["seed"],
         recipe=recipe,
-        augment=_augment(settings["augment"], model, coeffs),
+        augment=make_augment(settings["augment"], model, stores.features.columns_of(coeffs)),
     )
 
 
-def _augment(section: dict[str, Any], model: nn.Module, coeffs: int) -> Augment | None:
+def make_augment(
+    section: dict[str, Any], model: nn.Module, columns_of: Bool[Tensor, "coefficient column"]
+) -> Augment | None:
     """What changes the training batches; None if every ingredient is switched off."""
     window = getattr(model, "context", 1) if model.unit == "frame" else None
-    augment = Augment(**section, coeffs=coeffs, window=window, ignore=IGNORE)
+    augment = Augment(**section, columns_of=columns_of, window=window, ignore=IGNORE)
     return augment if augment.acts else None
 
 

@@ -16,6 +16,7 @@ Distribution: TypeAlias = FloatDistribution | IntDistribution | CategoricalDistr
 Space: TypeAlias = dict[str, Distribution]
 
 KINDS = ("uniform", "log", "int", "log_int", "choice")
+WORDS = ("true", "false", "null", "nan", "inf")  # that Hydra reads as something else than a string
 EDGE_SHARE = 0.05  # of a range, at each end: nearer than a neighbour among 20 even points
 
 
@@ -137,6 +138,8 @@ def overrides_of(values: Mapping[str, Value]) -> list[str]:
 
     >>> overrides_of({"optim.lr": 3e-4, "model": "mlp", "trainer.max_time": None, "data.root": "a b"})
     ['optim.lr=0.0003', 'model=mlp', 'trainer.max_time=null', "data.root='a b'"]
+    >>> overrides_of({"a": "1", "b": "true"})
+    ["a='1'", "b='true'"]
     """
     return [f"{name}={_written(value)}" for name, value in values.items()]
 
@@ -144,8 +147,8 @@ def overrides_of(values: Mapping[str, Value]) -> list[str]:
 def _written(value: Value) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, str) and not re.fullmatch(r"[\w./-]+", value):
-        return "'" + value.replace("'", r"\'") + "'"
+    if isinstance(value, str) and (not re.fullmatch(r"[a-zA-Z_][\w./-]*", value) or value.lower() in WORDS):
+        return "'" + re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + found[2].replace("'", r"\'"), value) + "'"
     return str(value)
 
 

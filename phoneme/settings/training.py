@@ -13,7 +13,6 @@ class AugmentConfig:
     time_share: float = MISSING
     frequency_masks: int = MISSING
     frequency_width: int = MISSING
-    blocks: int = MISSING
     noise: float = MISSING
     speed: float = MISSING
 

@@ -116,3 +116,10 @@ def test_a_run_directory_that_cannot_be_written(tmp_path):
 def test_a_traceback_on_request(tmp_path, monkeypatch):
     monkeypatch.setenv("PHONEME_TRACEBACK", "1")
     assert "Traceback" in command("train", "optim.lrr=1", cwd=tmp_path).stderr
+
+
+def test_an_experiment_that_is_a_sweep_says_so_without_multirun(tmp_path):
+    tiny = ("model.width=16", "trainer.accelerator=cpu", "trainer.fast_dev_run=true")
+    done = command("train", "experiment=best", *tiny, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "a sweep over seed=0,1,2: with -m all of them" in done.stdout + done.stderr

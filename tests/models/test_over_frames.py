@@ -140,9 +140,10 @@ def test_renorm_goes_on_from_a_checkpoint_in_mid_warmup(tmp_path):
     assert not torch.equal(norm(batch(0), MASK)[MASK], fresh(batch(0), MASK)[MASK])
 
 
-def test_renorm_has_nothing_to_estimate_from_one_vector():
-    norm = make_norm("batch_renorm", 6)
-    with pytest.raises(InputError, match=r"(?s)at least 2 frames in a batch.*got 1.*batch_renorm.*model\.norm=layer"):
+@pytest.mark.parametrize("kind", ["batch", "batch_renorm"])
+def test_one_vector_has_nothing_to_estimate_from(kind):
+    norm = make_norm(kind, 6)
+    with pytest.raises(InputError, match=rf"(?s)at least 2 frames in a batch.*got 1.*norm={kind}\n.*model\.norm=layer"):
         norm(torch.zeros(1, 6))
     assert norm.eval()(torch.ones(1, 6)).shape == (1, 6)
     assert norm.train()(torch.randn(2, 6)).isfinite().all()

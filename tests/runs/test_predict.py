@@ -173,7 +173,7 @@ def test_every_decoder_of_the_command_line(run, choice, tmp_path):
     assert (tmp_path / "prediction.csv").exists() and (tmp_path / "decoding.json").exists() == (choice != "argmax")
 
 
-def test_labels_come_from_the_training_if_the_data_to_predict_have_none(run, tmp_path):
+def test_labels_come_from_the_training_if_the_data_to_predict_have_none(run, tmp_path, caplog):
     root = shipped("data/sample")
     other = tmp_path / "data"
     (other / "feat").mkdir(parents=True)
@@ -181,8 +181,10 @@ def test_labels_come_from_the_training_if_the_data_to_predict_have_none(run, tmp
     for name in ("test_split.txt", "phones.txt"):
         (other / name).write_bytes((root / name).read_bytes())
     section = settings_of(tmp_path, f"data.root={other}")["settings"]["data"]
-    path = run_predict(settings(run, data=section, decode=HMM), tmp_path / "out")
+    with caplog.at_level("INFO"):
+        path = run_predict(settings(run, data=section, decode=HMM), tmp_path / "out")
     assert path.exists() and (tmp_path / "out" / "decoding.json").exists()
+    assert "the labels are those of the training, not of the data to predict: expected" in caplog.text
 
 
 def test_one_validation_utterance_is_too_few_to_tune(run, tmp_path):

@@ -173,7 +173,7 @@ def _train(
 def _augment(remedy: Remedy, bench: Bench) -> Augment:
     """Noise of the deviation of a normalised feature, and two stretches of up to 3 frames hidden."""
     return Augment(
-        coeffs=bench.speech.coeffs,
+        columns_of=torch.eye(bench.speech.coeffs, dtype=torch.bool),
         window=remedy.context,
         ignore=IGNORE,
         time_masks=2,
@@ -181,7 +181,6 @@ def _augment(remedy: Remedy, bench: Bench) -> Augment:
         time_share=0.3,
         frequency_masks=0,
         frequency_width=1,
-        blocks=1,
         noise=1.0,
         speed=0.0,
     )

@@ -6,6 +6,7 @@ from statistics import fmean
 import torch
 from torch import nn
 
+from phoneme.errors import InputError
 from phoneme.lab.bench import Bench
 from phoneme.lab.experiment import Experiment, Measured
 from phoneme.lab.pictures import Line, Panel, Picture
@@ -59,7 +60,7 @@ def refuses_one(model: nn.Module, frames: Frames) -> bool:
     """Is a training pass on a batch of one frame an error?"""
     try:
         model.train()(frames.at(torch.zeros(1, dtype=torch.int64, device=frames.targets.device)).inputs)
-    except ValueError:  # PyTorch's BatchNorm: "Expected more than 1 value per channel when training"
+    except InputError:
         return True
     return False
 
