@@ -246,6 +246,21 @@ def test_refused_in_a_multirun(tmp_path):
     assert not list(tmp_path.glob("multirun/*/*/*/checkpoints"))
 
 
+@pytest.mark.parametrize("model", [["linear"], ["windowed_lstm", "model.width=8", "model.depth=1"]])
+def test_other_models_of_frames(model, tmp_path):
+    sizes = [setting for setting in TWO if not setting.startswith("model.")]
+    short = ("model.context=5", "trainer.limit_train_batches=20")
+    done = run(
+        BIN / "phoneme-train", f"model={model[0]}", *model[1:], *sizes, *short, "hydra.run.dir=run", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    check_terminal(done.stderr)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    logged = [float(row["val/accuracy"]) for row in metrics(tmp_path / "run") if "val/accuracy" in row]
+    assert summary["epochs"] == 2 and summary["val_accuracy"] == pytest.approx(max(logged), abs=1e-6)
+    assert len((tmp_path / "run" / "prediction.csv").read_text().splitlines()) == 1 + 10_638
+
+
 @pytest.mark.parametrize("model", ["gru", "lstm", "tcn", "conformer"])
 def test_whole_utterances(model, tmp_path):
     """Each utterance in one process, as many batches in both, and statistics of batch norm that both end with.
