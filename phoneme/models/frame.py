@@ -8,6 +8,17 @@ from torch import Tensor, nn
 from phoneme.errors import InputError
 
 
+def check_context(context: int, *, where: str) -> None:
+    """Raises InputError for a number of frames that has no centre."""
+    if context < 1 or context % 2 == 0:
+        raise InputError(
+            expected="an odd number of frames",
+            got=context,
+            where=where,
+            hint="the centre frame counts too: 11 is five frames on each side",
+        )
+
+
 class FrameModel(nn.Module):
     """Base of the models that see one window and label its centre frame.
 
@@ -20,13 +31,7 @@ class FrameModel(nn.Module):
 
     def __init__(self, *, coeffs: int, classes: int, context: int):
         super().__init__()
-        if context < 1 or context % 2 == 0:
-            raise InputError(
-                expected="an odd number of frames",
-                got=context,
-                where="model.context",
-                hint="the centre frame counts too: 11 is five frames on each side",
-            )
+        check_context(context, where="model.context")
         self.coeffs, self.classes, self.context = coeffs, classes, context
 
     @property

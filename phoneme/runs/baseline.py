@@ -16,6 +16,7 @@ from phoneme.columns import Features
 from phoneme.datamodule import PhonemeData
 from phoneme.errors import InputError
 from phoneme.losses import make_loss
+from phoneme.models.frame import check_context
 from phoneme.runs.data import Stores, open_stores, prepare
 from phoneme.runs.device import pick_device
 from phoneme.runs.outcome import judge, leave_files
@@ -35,7 +36,7 @@ def run_baseline(settings: dict[str, Any], portable: dict[str, Any], folder: Pat
     start = time.perf_counter()
     seed, section = settings["seed"], settings["data"]
     check_seed(seed)
-    _check_context(settings["context"])
+    check_context(settings["context"], where="context")
     estimator = make_estimator(**settings["baseline"], seed=seed)
     loss, device = make_loss(**settings["loss"]), pick_device(settings["device"])
     stores = open_stores(section, Features(**settings["features"]))
@@ -57,16 +58,6 @@ def run_baseline(settings: dict[str, Any], portable: dict[str, Any], folder: Pat
     outcome = judge(load(path), loss, data, trained_on, stores.test, device)
     facts = _facts(fitted, settings) | {"wall_seconds": round(time.perf_counter() - start, 2)}
     return leave_files(outcome, facts, section["sample_submission"], folder).summary
-
-
-def _check_context(context: int) -> None:
-    if context < 1 or context % 2 == 0:
-        raise InputError(
-            expected="an odd number of frames",
-            got=context,
-            where="context",
-            hint="the centre frame counts too: 11 is five frames on each side",
-        )
 
 
 def _draw(data: PhonemeData, frames: int, seed: int) -> Int64[Tensor, "n"]:
