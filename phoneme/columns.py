@@ -66,7 +66,7 @@ class Features:
         """Which of `coeffs` columns hold something of which coefficient (cepstral or mel).
 
         Deltas along time are each of one coefficient; those along the cepstral axis mix up to four neighbours on either
-        side. A corpus with columns of its own, not the homework's 39, has a coefficient a column.
+        side. Where a corpus does not say which column is what, each counts as a coefficient.
 
         >>> Features("time_deltas").columns_of(39).sum(dim=1).tolist() == [3] * 13
         True
