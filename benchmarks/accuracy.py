@@ -144,25 +144,25 @@ def train(program: str, choices: list[str], options: argparse.Namespace, folder:
 
 
 def best(options: argparse.Namespace) -> None:
-    """The average of `boss` with several seeds, whose runs are there."""
+    """The average of `boss` with several seeds, whose runs and rows are there."""
     rows = f"speechocean-{options.minutes:g}"
     runs = options.runs / rows
     checkpoints = [runs / f"boss-{seed}" / "checkpoints" / "best.ckpt" for seed in BEST_SEEDS]
     folder = fresh(runs / "best-0")
     minutes = call("predict", [f"ckpt_path=[{','.join(map(str, checkpoints))}]", f"hydra.run.dir={folder}"])
     score = json.loads((folder / "ensemble.json").read_text())["validation"]
-    summaries = [json.loads((path.parent.parent / "summary.json").read_text()) for path in checkpoints]
+    members = [json.loads((RESULTS / "rows" / rows / f"boss-{seed}.json").read_text()) for seed in BEST_SEEDS]
     content = {
         "corpus": "speechocean",
         "budget_minutes": options.minutes,
         "side": "ours",
         "finished": False,
         "command": "phoneme-predict 'ckpt_path=[" + ",".join(f"boss-{seed}" for seed in BEST_SEEDS) + "]'",
-        "cpu_minutes": minutes,
-        "val_accuracy": score["accuracy"],
+        "cpu_minutes": round(minutes + sum(member["cpu_minutes"] for member in members), 2),
+        "val_accuracy": round(score["accuracy"], 6),
         "gain_over_best_member": score["gain_over_best_member"],
         "gain_over_mean_member": score["gain_over_mean_member"],
-        "parameters": sum(summary["parameters"] for summary in summaries),
+        "parameters": sum(member["parameters"] for member in members),
     }
     keep(rows, "best", 0, content | right_by_utterance(checkpoints))
     keep_submission("best", folder)
