@@ -125,7 +125,8 @@ class Augment:
         self.time_masks, self.time_frames, self.time_share = time_masks, time_frames, time_share
         self.frequency_masks, self.frequency_width = frequency_masks, frequency_width
         self.noise, self.speed = noise, speed
-        self.acts = bool(time_masks or frequency_masks or noise or speed)  # or everything is switched off
+        self.masks = bool(time_masks or frequency_masks)
+        self.acts = bool(self.masks or noise or speed)  # or everything is switched off
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """A batch with other inputs (and, with a speed, targets and lengths), drawn from a generator on its device."""
@@ -138,7 +139,7 @@ class Augment:
         if self.noise:
             drawn = torch.randn(inputs.shape, generator=generator, device=inputs.device)
             inputs = torch.where(real, inputs + self.noise * drawn, inputs)
-        if self.time_masks or self.frequency_masks:
+        if self.masks:
             inputs = inputs.masked_fill(self._hidden(lengths, inputs.shape, generator) & real, 0.0)
         return batch._replace(inputs=inputs)
 

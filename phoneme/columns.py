@@ -38,7 +38,7 @@ class Features:
         mean, deviation: of each column, for "global"; None before they were measured.
 
     Raises:
-        InputError: an unknown word, or a number of bins that gives empty filters.
+        InputError: an unknown word, bins of something else than mel filters, or so many that filters are empty.
     """
 
     name: str = "course"
@@ -53,7 +53,13 @@ class Features:
             if word not in known:
                 hint = did_you_mean(word, known)
                 raise InputError(expected=" or ".join(known), got=repr(word), where=f"features.{key}", hint=hint)
-        assert (self.name == LOG_MEL) == (self.bins is not None), (self.name, self.bins)
+        if (self.name == LOG_MEL) != (self.bins is not None):
+            raise InputError(
+                expected="a number of mel bins for logmel, and none for anything else",
+                got=f"features.name={self.name} features.bins={self.bins}",
+                where="features",
+                hint="choose them together: features=logmel40, logmel80, or another name",
+            )
         if self.bins is not None:
             check_bins(self.bins, where="features.bins")
 

@@ -1,7 +1,7 @@
 """From a store and a split to batches on the device.
 
 The loaders hand out indices; `on_before_batch_transfer` gathers what they stand for, on the device if the frames live
-there (then nothing is copied in the inner loop), else on the host.
+there (then no frame is copied in the inner loop), else on the host.
 """
 
 import logging
@@ -38,6 +38,13 @@ def fits(store: FrameStore, device: torch.device) -> bool:
         )
         return False
     return True
+
+
+def to_device(numbers: Int64[Tensor, "n"], device: torch.device) -> Int64[Tensor, "n"]:
+    """A few numbers from the host on the device. From pinned memory the copy to a GPU is queued: the host goes on."""
+    if device.type == "cuda":
+        return numbers.pin_memory().to(device, non_blocking=True)
+    return numbers.to(device)
 
 
 class FrameBatch(NamedTuple):
@@ -192,7 +199,7 @@ class PhonemeData(LightningDataModule):
             inputs = gather_windows(store.frames, store.offsets, batch, self.context)
             return FrameBatch(inputs, store.labels.index_select(0, batch).long(), self.boundary.index_select(0, batch))
         longest = int(self.lengths[batch].max())
-        rows = batch.to(store.frames.device)
+        rows = to_device(batch, store.frames.device)
         inputs, index, lengths, mask = gather_utterances(store.frames, store.offsets, rows, longest)
         targets = gather_labels(store.labels, index, mask, IGNORE)
         boundary = self.boundary.index_select(0, index.flatten()).view(index.shape) & mask

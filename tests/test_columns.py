@@ -73,6 +73,8 @@ def test_a_dictionary_and_back():
     [
         ({"name": "mfcc"}, r"or time_deltas .*got 'mfcc'\n  where: features.name"),
         ({"normalise": "speakers"}, r"got 'speakers'\n  where: features.normalise\n  hint: did you mean speaker\?"),
+        ({"name": "logmel"}, "a number of mel bins for logmel.*, got features.name=logmel features.bins=None"),
+        ({"name": "statics", "bins": 40}, "none for anything else, got features.name=statics features.bins=40"),
         ({"name": "logmel", "bins": 200}, "4 to 126 mel bins, got 200\n  where: features.bins"),
     ],
 )

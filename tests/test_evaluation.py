@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from phoneme.evaluation import log_posteriors, predict
-from phoneme.models import Mlp
+from phoneme.models import Mlp, Recurrent
 from phoneme.phones import unnamed
 from phoneme.store import FrameStore
 
@@ -60,6 +61,20 @@ def test_a_sequence_model_sees_whole_utterances(store):
     model, start = Smoother(), int(store.offsets[2])
     alone = model(store.frames[None, start : start + 9], torch.tensor([9]))[0].log_softmax(1)
     assert torch.allclose(log_posteriors(model, store, CPU, ids=("c",)), alone, atol=1e-6)
+
+
+def test_a_model_that_reads_the_padding_is_asked_in_the_batches_it_was_validated_in(store):
+    """Two utterances of any length at once: the answer is that of those batches, and not of utterances alike."""
+    model = Recurrent(coeffs=6, classes=4, width=5, depth=1, masked=False)
+    together = log_posteriors(model, store, CPU, ids=("a", "b", "c", "d"), batch_utterances=2).split(LENGTHS.tolist())
+    for pair in ((0, 1), (2, 3)):
+        parts = [store.frames[store.offsets[u] : store.offsets[u + 1]] for u in pair]
+        batch = model(pad_sequence(parts, batch_first=True), LENGTHS[list(pair)]).log_softmax(-1)
+        for place, u in enumerate(pair):
+            assert torch.allclose(together[u], batch[place, : LENGTHS[u]], atol=1e-6)
+    alone = log_posteriors(model, store, CPU, batch_size=1)
+    assert not torch.allclose(torch.cat(together), alone, atol=1e-3)
+    assert torch.equal(predict(model, store, CPU, batch_utterances=2).long(), torch.cat(together).argmax(1))
 
 
 def test_the_prediction_is_the_largest(model, store):

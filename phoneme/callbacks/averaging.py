@@ -2,7 +2,6 @@
 
 import logging
 import math
-from itertools import chain, compress
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from phoneme.errors import InputError
 
 log = logging.getLogger(__name__)
 
+STATISTICS = ("running_mean", "running_var")
 RAMP = 10  # (1 + n) / (10 + n): the decay TensorFlow's ExponentialMovingAverage has with num_updates
 
 
@@ -30,7 +30,10 @@ class WeightAverage(WeightAveraging):
     a training continues bitwise. Until the average starts it is the trained weights. Training itself is bitwise the
     same, and what watches its updates (gradients, critical points) sees the trained weights.
 
-    The running statistics of BatchNorm are averaged as the weights are; counters are copied.
+    The running statistics of BatchNorm are averaged as the weights are. Other buffers are copied: a mean of counters,
+    or of the singular vectors of `model.norm=spectral`, whose signs differ, means nothing.
+
+    A training that is continued for so long that a share `start` has not come yet drops the average it had.
 
     What is swapped, saved and loaded is Lightning's callback; it alone would not serve: until its average starts it
     validates and saves the network as initialised; its decay is fixed; it sets the average up before the module is on
@@ -95,6 +98,9 @@ class WeightAverage(WeightAveraging):
                 self.start,
                 total,
             )
+        if trainer.global_step <= self._first and int(self._average_model.n_averaged) > 0:
+            log.info("the average of the checkpoint is dropped: the longer training starts one after %d", self._first)
+            self._average_model.n_averaged.zero_()
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         """Whether the weights after update `step_idx` (from 0) are averaged; none is at the end of an epoch."""
@@ -127,18 +133,20 @@ class WeightAverage(WeightAveraging):
             average.module.load_state_dict(pl_module.state_dict())
 
     def _take_in(self, pl_module: LightningModule) -> None:
-        """average += weight (current - average), tensor by tensor; a counter or a mask is taken as it is."""
+        """average += weight (current - average), tensor by tensor; what has no mean is taken as it is."""
         average = self._average_model
         n = int(average.n_averaged)
         weight = 1 / (n + 1) if self.decay is None or n == 0 else 1 - min(self.decay, (1 + n) / (RAMP + n))
-        old, new = _tensors(average.module), _tensors(pl_module)
-        real = [tensor.is_floating_point() for tensor in old]
-        torch._foreach_lerp_(list(compress(old, real)), list(compress(new, real)), weight)
-        for kept, current, is_real in zip(old, new, real, strict=True):
-            if not is_real:
-                kept.copy_(current)
+        (old, kept), (new, current) = _averaged_and_copied(average.module), _averaged_and_copied(pl_module)
+        torch._foreach_lerp_(old, new, weight)
+        for mine, now in zip(kept, current, strict=True):
+            mine.copy_(now)
         average.n_averaged += 1
 
 
-def _tensors(module: nn.Module) -> list[Tensor]:
-    return [tensor.detach() for tensor in chain(module.parameters(), module.buffers())]
+def _averaged_and_copied(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """The weights with the running statistics, and the other buffers."""
+    averaged, copied = [weight.detach() for weight in module.parameters()], []
+    for name, buffer in module.named_buffers():
+        (averaged if name.rpartition(".")[2] in STATISTICS else copied).append(buffer.detach())
+    return averaged, copied

@@ -55,7 +55,8 @@ def score_ensemble(
     `weights="fitted"`: by `fit_weights` on all utterances; for the scores, and in the log-posteriors that come back,
     each half of the utterances is combined with the weights of the other.
 
-    Raises InputError for an unknown `average` or `weights`, and for fewer than two utterances.
+    Raises InputError for an unknown `average` or `weights`, a member whose rows are no log-posteriors, and fewer than
+    two utterances.
     """
     check_weights(weights)
     equal = [1 / len(members)] * len(members)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
 from phoneme.build import did_you_mean
-from phoneme.decode.posteriors import FLOOR
+from phoneme.decode.posteriors import FLOOR, check_normalised
 from phoneme.errors import InputError
 
 AVERAGES = ("linear", "log")
@@ -36,10 +36,13 @@ def combine(
     The linear pool says what a member drawn at random would say, the log pool lets a member that excludes a class veto
     it (Genest & Zidek 1986). `members` is gone through once, so they need not be in memory together; log-posteriors
     are cut at `FLOOR` in the log pool.
+
+    Raises InputError for an unknown average, and for a member whose rows are no log-posteriors.
     """
     check_average(average)
     total = None
-    for weight, member in zip(weights, members, strict=True):
+    for place, (weight, member) in enumerate(zip(weights, members, strict=True)):
+        _check_member(member, place)
         if average == "log":
             part = weight * member.clamp_min(FLOOR)
             total = part if total is None else total.add_(part)
@@ -60,9 +63,11 @@ def fit_weights(
     (Kivinen & Warmuth 1997). By concavity no weights are better by more than max_m g_m - Σ w_m g_m: the fit ends when
     that is below `GAP`.
 
-    Raises InputError for an unknown average.
+    Raises InputError for an unknown average, and for a member whose rows are no log-posteriors.
     """
     check_average(average)
+    for place, member in enumerate(members):
+        _check_member(member, place)
     likelihood = _linear_likelihood(members, labels) if average == "linear" else _log_likelihood(members, labels)
     weights = torch.full((len(members),), 1 / len(members), dtype=torch.float64)
     value, slope = likelihood(weights)
@@ -77,6 +82,10 @@ def fit_weights(
         else:
             rate /= 2
     return weights.tolist()
+
+
+def _check_member(member: Float[Tensor, "frame classes"], number: int) -> None:
+    check_normalised(member, lambda frame: f"frame {frame} of member {number + 1} of the ensemble")
 
 
 Likelihood = Callable[[Float64[Tensor, "member"]], tuple[Tensor, Float64[Tensor, "member"]]]

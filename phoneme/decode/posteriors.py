@@ -1,5 +1,7 @@
 """What a decoder is given: log-posteriors of many frames and the bounds of the utterances; and the plainest answer."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
@@ -25,15 +27,24 @@ def check_log_posteriors(
             where="the offsets of the utterances",
             hint="utterance u is the frames offsets[u] to offsets[u + 1] - 1",
         )
+
+    def place(frame: int) -> str:
+        utterance = int(torch.searchsorted(offsets, frame, right=True)) - 1
+        return f"frame {frame - int(offsets[utterance])} of utterance {utterance}"
+
+    check_normalised(log_posteriors, place)
+
+
+def check_normalised(log_posteriors: Float[Tensor, "frame classes"], place: Callable[[int], str]) -> None:
+    """Raise InputError unless each row is the logarithm of a distribution; `place` says where a frame is."""
     total = log_posteriors.float().logsumexp(dim=1)
     wrong = (~(total.abs() <= TOLERANCE)).nonzero().flatten()  # NaN is wrong too
     if len(wrong):
         frame = int(wrong[0])
-        utterance = int(torch.searchsorted(offsets, wrong[:1].to(offsets.device), right=True)) - 1
         raise InputError(
             expected="log-posteriors: in each frame the exponentials sum to 1",
             got=f"a sum of {float(total[frame].exp()):.4g} (and {len(wrong) - 1} more such frames)",
-            where=f"frame {frame - int(offsets[utterance])} of utterance {utterance}",
+            where=place(frame),
             hint="apply log_softmax to the logits; NaN comes from a network that diverged",
         )
 

@@ -87,8 +87,15 @@ def make_norm(kind: str, width: int) -> nn.Module:
     if kind == "group":
         return nn.GroupNorm(width // UNITS_PER_GROUP, width)
     if kind == "rms":
-        return nn.RMSNorm(width)
+        return RmsNorm(width)
     return nn.Identity()
+
+
+class RmsNorm(nn.RMSNorm):
+    """torch's in the precision of its weight: in bfloat16 it would add that format's epsilon, 0.008, to the square."""
+
+    def forward(self, inputs: Float[Tensor, "*frame width"]) -> Float[Tensor, "*frame width"]:
+        return super().forward(inputs.to(self.weight.dtype))
 
 
 def make_linear(inputs: int, outputs: int, kind: str) -> nn.Linear:

@@ -25,6 +25,18 @@ def reversed_order(mask: Bool[Tensor, "batch frame"]) -> Int64[Tensor, "batch fr
     return torch.where(mask, mask.sum(1, keepdim=True) - 1 - step, step)
 
 
+def read(reader: nn.RNNBase, frames: Float[Tensor, "batch frame inputs"]) -> Float[Tensor, "batch frame outputs"]:
+    """What the reader says at each frame, from zeros on.
+
+    On CUDA, autocast gives cuDNN float16 even where bfloat16 is asked for (PyTorch 2.11, `AutocastRNN.cpp`), without
+    the scaling of the loss that float16 needs. There the reader stays in float32.
+    """
+    if frames.is_cuda and torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") == torch.bfloat16:
+        with torch.autocast("cuda", enabled=False):
+            return reader(frames.float())[0]
+    return reader(frames)[0]
+
+
 class BothDirections(nn.Module):
     """One layer that reads each utterance from its first frame and from its own last one.
 
@@ -41,8 +53,8 @@ class BothDirections(nn.Module):
     def forward(
         self, frames: Float[Tensor, "batch frame inputs"], order: Int64[Tensor, "batch frame"]
     ) -> Float[Tensor, "batch frame twice_width"]:
-        past, _ = self.onwards(frames)
-        future, _ = self.backwards(_reordered(frames, order))
+        past = read(self.onwards, frames)
+        future = read(self.backwards, _reordered(frames, order))
         return torch.cat([past, _reordered(future, order)], dim=-1)
 
 

@@ -7,7 +7,7 @@ from phoneme.build import did_you_mean
 from phoneme.errors import InputError
 from phoneme.models.checks import check_at_least, check_dropout
 from phoneme.models.frame import FrameModel
-from phoneme.models.recurrent import CELLS
+from phoneme.models.recurrent import CELLS, read
 
 STEPS = ("centre", "last")
 
@@ -51,5 +51,5 @@ class WindowedRecurrent(FrameModel):
 
     def forward(self, windows: Float[Tensor, "batch context coeff"]) -> Float[Tensor, "batch classes"]:
         self.check_windows(windows)
-        outputs, _ = self.layers(windows)  # [batch, context, 2 * width]
+        outputs = read(self.layers, windows)  # [batch, context, 2 * width]
         return self.output(self.dropout(outputs[:, self.step]))

@@ -1,6 +1,7 @@
 """Open the stores that a run's data section asks for, with the features of the run or of a checkpoint; make batches."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -113,6 +114,19 @@ def open_test(data: dict[str, Any], features: Features = COURSE) -> FrameStore:
             hint="set data=... data.root=... to the homework's folder",
         )
     return store
+
+
+def warn_of_known(test: FrameStore, labelled: Iterable[str]) -> None:
+    """A word if utterances to predict, by their names, are among those that were trained or validated on."""
+    seen = set(labelled)
+    if known := [id for id in test.ids if id in seen]:
+        log.warning(
+            "%d of the %d utterances to predict were trained or validated on, e.g. %s: their accuracy says nothing of "
+            "new speech (the course forbids to mix its years: the labels of 2022 hold the answers of 2023)",
+            len(known),
+            len(test),
+            known[0],
+        )
 
 
 def find_test(data: dict[str, Any], features: Features = COURSE) -> FrameStore | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ from phoneme.checkpoint import features_of, model_of, read_checkpoint
 from phoneme.columns import Features
 from phoneme.decode import check_utterances
 from phoneme.errors import InputError
+from phoneme.evaluation import log_posteriors
 from phoneme.runs.data import check_fit, open_train
 from phoneme.store import FrameStore
 
@@ -34,6 +35,13 @@ class Member:
     train: tuple[str, ...]  # utterance ids
     val: tuple[str, ...]
     data: dict[str, Any]  # the data section of its training
+
+    def log_posteriors(
+        self, store: FrameStore, device: torch.device, batch_size: int, ids: tuple[str, ...] | None = None
+    ) -> Float[Tensor, "frame classes"]:
+        """What it says in every frame of the utterances `ids` (None: of all), in batches as it was validated in."""
+        together = self.data.get("batch_utterances")  # older checkpoints have none
+        return log_posteriors(self.model, store, device, batch_size, ids, together)
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,7 +62,7 @@ def judge(
         phones=data.store.phones,
         validation=evaluate(model, loss, data, data.batches(data.split.val, data.eval_batch_size), device),
         training=evaluate(model, loss, data, trained_on, device),
-        predictions=None if test is None else predict(model, test, device, data.eval_batch_size),
+        predictions=None if test is None else predict(model, test, device, data.eval_batch_size, data.batch_utterances),
         device=device,
     )
 

@@ -25,9 +25,8 @@ from phoneme.decode import (
     tune,
 )
 from phoneme.errors import InputError
-from phoneme.evaluation import log_posteriors
 from phoneme.files import write_json
-from phoneme.runs.data import open_test
+from phoneme.runs.data import open_test, warn_of_known
 from phoneme.runs.device import pick_device
 from phoneme.runs.members import Labelled, Member, open_each, open_labelled, read_members
 from phoneme.store import FrameStore
@@ -45,6 +44,7 @@ def run_predict(settings: dict[str, Any], folder: Path) -> Path:
     section = settings["data"] or members[0].data
     stores = open_each(members, partial(open_test, section))
     n_frames = stores[0].n_frames
+    warn_of_known(stores[0], [id for member in members for id in member.train + member.val])
     if section["sample_submission"]:
         check_sample(section["sample_submission"], n_frames)
     labelled = _labelled(members, settings)
@@ -97,7 +97,7 @@ def _score(
     if labelled is None:
         return None, None
     pairs = zip(members, labelled.stores, strict=True)
-    own = [log_posteriors(member.model, store, ids=labelled.held_out, **options) for member, store in pairs]
+    own = [member.log_posteriors(store, ids=labelled.held_out, **options) for member, store in pairs]
     if len(members) == 1:
         return None, own[0]
     return score_ensemble(own, *labelled.labels_of(labelled.held_out), **ensemble)
@@ -111,7 +111,7 @@ def _predict(
 
     def one_by_one() -> Iterator[Float[Tensor, "frame classes"]]:
         for member, store in zip(members, stores, strict=True):
-            own = log_posteriors(member.model, store, **options)
+            own = member.log_posteriors(store, **options)
             answers.append(own.argmax(dim=1).to(torch.uint8))
             yield own
 

@@ -49,7 +49,7 @@ def _build(sections: dict[str, Any], stores: Stores) -> None:
     coeffs = stores.train.coeffs
     with torch.device("meta"):
         model = build(sections["model"], "model", coeffs=coeffs, classes=len(stores.train.phones))
-    make_augment(sections["augment"], model, stores.features.columns_of(coeffs))
+    make_augment(sections["augment"], model, stores.features, coeffs)
     make_loss(**sections["loss"])
     make_optimizer(model.parameters(), fused=False, **sections["optim"])
     check_warmup_shape(sections["schedule"].pop("warmup_shape"))

@@ -7,11 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Bool
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
-from torch import Tensor, nn
+from torch import nn
 
 from phoneme import tracking
 from phoneme.augment import Augment
@@ -24,7 +23,8 @@ from phoneme.datamodule import PhonemeData
 from phoneme.errors import InputError
 from phoneme.losses import IGNORE, make_loss
 from phoneme.optim import check_warmup_shape
-from phoneme.runs.data import Stores, open_stores, prepare
+from phoneme.runs.data import Stores, open_stores, prepare, warn_of_known
+from phoneme.runs.precision import check_precision, pick_precision
 from phoneme.runs.seed import check_seed
 from phoneme.runs.trained import conclude, leave_training
 from phoneme.splits import Split, split_ids
@@ -32,7 +32,6 @@ from phoneme.splits import Split, split_ids
 log = logging.getLogger(__name__)
 
 PROGRESS_EVERY = 20  # updates between two redraws of the bar
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 TERMINATED = 143  # the shell's exit code for SIGTERM: 128 + 15
 
 
@@ -53,6 +52,8 @@ def train(
     _check(settings)
     stores = open_stores(settings["data"], Features(**settings["features"]))
     checkpoint = read_checkpoint(settings["ckpt_path"]) if settings["ckpt_path"] else None
+    if stores.test is not None:
+        warn_of_known(stores.test, stores.train.ids)
     split = _split(stores, settings["data"]["split"], checkpoint)
     classifier = _classifier(settings, portable, stores, split, checkpoint)
     model, context = classifier.model, getattr(classifier.model, "context", 1)
@@ -112,29 +113,23 @@ def _classifier(
         schedule={name: value for name, value in settings["schedule"].items() if name != "warmup_shape"},
         seed=settings["seed"],
         recipe=recipe,
-        augment=make_augment(settings["augment"], model, stores.features.columns_of(coeffs)),
+        augment=make_augment(settings["augment"], model, stores.features, coeffs),
     )
 
 
-def make_augment(
-    section: dict[str, Any], model: nn.Module, columns_of: Bool[Tensor, "coefficient column"]
-) -> Augment | None:
+def make_augment(section: dict[str, Any], model: nn.Module, features: Features, coeffs: int) -> Augment | None:
     """What changes the training batches; None if every ingredient is switched off."""
     window = getattr(model, "context", 1) if model.unit == "frame" else None
+    columns_of = features.columns_of(coeffs)
     augment = Augment(**section, columns_of=columns_of, window=window, ignore=IGNORE)
+    if (augment.noise or augment.masks) and features.normalise == "none" and features.source == "audio":
+        log.warning("features.normalise=none: augment hides by 0 and adds noise of a deviation, as if they had mean 0")
     return augment if augment.acts else None
 
 
 def _check(settings: dict[str, Any]) -> None:
     """Raise InputError for values that would fail late or silently elsewhere."""
-    precision = settings["trainer"]["precision"]
-    if precision not in PRECISIONS:
-        raise InputError(
-            expected=" or ".join(PRECISIONS),
-            got=precision,
-            where="trainer.precision",
-            hint="mixed precision keeps the weights in float32; windows are gathered in float32",
-        )
+    check_precision(settings["trainer"]["precision"])
     share = settings["data"]["train_score_share"]
     if not 0 < share <= 1:
         raise InputError(
@@ -186,6 +181,7 @@ def _trainer(
     tracking.keep_previous_metrics(folder)
     loggers = [build(section, f"logger.{name}") for name, section in settings["logger"].items() if section]
     section = dict(settings["trainer"])
+    section["precision"] = pick_precision(section["precision"], section["accelerator"])
     if section["enable_progress_bar"]:
         section["enable_progress_bar"] = sys.stdout.isatty()
         callbacks.append(TQDMProgressBar(PROGRESS_EVERY) if sys.stdout.isatty() else EpochLines())

@@ -68,7 +68,7 @@ def leave_training(
     facts = {
         "epochs": len(classifier.history),
         "seed": settings["seed"],
-        "precision": settings["trainer"]["precision"],
+        "precision": trainer.precision,
         "processes": trainer.world_size,
     } | facts
     left = leave_files(outcome, facts, settings["data"]["sample_submission"], folder, more)

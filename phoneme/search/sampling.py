@@ -1,8 +1,9 @@
 """Who chooses the next point of a search, and who ends a hopeless trial.
 
-Every sampler here is a function of the seed and the trial's number, which the storage hands out once. So a search that
-is resumed, or that several processes share, draws no point twice; optuna's own samplers, given a seed, would start
-again from its beginning, and its QMCSampler counts its points without a lock.
+Every sampler here is a function of the seed and the trial's number, which the storage hands out once (of the Sobol
+sequence: less those that took no point). So a search that is resumed, or that several processes share, draws no point
+twice and leaves none out; optuna's own samplers, given a seed, would start again from its beginning, and its
+QMCSampler counts its points without a lock.
 """
 
 import hashlib
@@ -19,13 +20,16 @@ from optuna.trial import FrozenTrial, TrialState
 from phoneme.build import did_you_mean
 from phoneme.errors import InputError
 from phoneme.search.space import Distribution, Space, Value
+from phoneme.search.study import took_no_point
 
 # Trials that train to their end before one is pruned: optuna's own number for the median rule (Golovin et al. 2017).
 TRIALS_BEFORE_PRUNING = 5
 
 
 class SobolSampler(BaseSampler):
-    """Point `trial.number` of a scrambled Sobol sequence over the whole space, choices included.
+    """The next point of a scrambled Sobol sequence over the whole space, choices included.
+
+    Its place is the trial's number without the earlier trials that repeated a point or came too many.
 
     Quasi-random points cover every projection of the space evenly, whatever the results are: they can be looked at with
     any question afterwards (Bergstra and Bengio 2012; google-research/tuning_playbook). The engine is torch's.
@@ -41,7 +45,8 @@ class SobolSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         engine = torch.quasirandom.SobolEngine(len(search_space), scramble=True, seed=self.seed)
-        point = engine.fast_forward(trial.number).draw(1, dtype=torch.float64)[0].tolist()
+        idle = sum(took_no_point(other) for other in study.get_trials(deepcopy=False)[: trial.number])
+        point = engine.fast_forward(trial.number - idle).draw(1, dtype=torch.float64)[0].tolist()
         return {name: place(d, u) for (name, d), u in zip(search_space.items(), point, strict=True)}
 
     def sample_independent(

@@ -131,6 +131,11 @@ def mark_surplus(study: optuna.Study, trial: Trial, trials: int) -> bool:
     return surplus
 
 
+def took_no_point(trial: FrozenTrial) -> bool:
+    """Whether the trial has the point of an earlier one, or never counts."""
+    return REPEATS in trial.user_attrs or SURPLUS in trial.user_attrs
+
+
 def repeat(study: optuna.Study, trial: Trial | FrozenTrial) -> None:
     """Put the point of a trial that was interrupted first into the queue."""
     study.enqueue_trial(trial.params, user_attrs={REPEATS: trial.number})

@@ -59,16 +59,17 @@ def plain(tmp_path_factory):
         ((SWA, "callbacks.averaging.start=7", "callbacks.averaging.every_n_steps=10"), slice(7, 40, 10), None),
         ((EMA, "trainer.accumulate_grad_batches=2"), slice(0, 20), 0.999),
         ((EMA, "trainer.precision=bf16-mixed"), slice(0, 40), 0.999),
+        ((EMA, "model.norm=spectral"), slice(0, 40), 0.999),
     ],
 )
 def test_it_is_the_average(overrides, averaged, decay, tmp_path):
-    """Parameters and BatchNorm's statistics, as float64 has them; the counter of batches is a counter."""
+    """Parameters and BatchNorm's statistics, as float64 has them; counters and singular vectors have no mean."""
     train_in(tmp_path, *SHORT, *overrides, NOTE)
     saved, brute = checkpoint(tmp_path), expected(Note.trained[averaged], decay)
     assert saved["averaging_state"]["n_averaged"] == len(Note.trained[averaged])
     for name, value in saved["state_dict"].items():
-        if name.endswith("num_batches_tracked"):
-            assert value == Note.trained[averaged][-1][name]
+        if name.endswith(("num_batches_tracked", "._u", "._v")):
+            assert torch.equal(value, Note.trained[averaged][-1][name])
         else:
             torch.testing.assert_close(value.double(), brute[name], atol=1e-6, rtol=1e-5)
     assert same_bits(saved["current_model_state"], Note.trained[-1])
@@ -120,6 +121,20 @@ def test_until_it_starts_it_is_the_trained_network(plain, tmp_path, caplog):
     assert same_bits(weights(plain), weights(tmp_path)) and metrics(plain) == metrics(tmp_path)
     assert same_bits(weights(plain, "best"), weights(tmp_path, "best"))
     assert "no weights are averaged: callbacks.averaging.start=100, and the training has 40 updates" in caplog.text
+
+
+def test_a_longer_training_that_continues_starts_its_average_anew(tmp_path):
+    """A share of the longer training has not come yet: the old average is neither validated nor mixed into the new."""
+    train_in(tmp_path / "first", *SHORT, SWA)
+    last = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    assert read_checkpoint(last)["averaging_state"]["n_averaged"] == 10
+    longer = (*SHORT, SWA, "trainer.max_epochs=5", f"ckpt_path={last}", NOTE)
+    train_in(tmp_path / "second", *longer)  # 100 updates; from 75 on they are averaged
+    assert checkpoint(tmp_path / "second")["averaging_state"]["n_averaged"] == 25
+    brute = expected(Note.trained[75 - 40 :], None)
+    for name, value in checkpoint(tmp_path / "second")["state_dict"].items():
+        if not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(value.double(), brute[name], atol=1e-6, rtol=1e-5)
 
 
 def test_diagnostics_beside_it(plain, tmp_path):

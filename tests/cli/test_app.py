@@ -90,7 +90,7 @@ def test_a_wrong_setting_fails_before_torch_is_there(override, message, tmp_path
         (["data.device=gpu"], ["expected auto or cpu, got gpu"]),
         (["data.sample_submission=nowhere.csv"], ["No such file or directory", "where: nowhere.csv"]),
         (["data.split.folds=5", "data.split.fold=5"], ["where: data.split.fold"]),
-        (["trainer.precision=8"], ["expected 32-true or bf16-mixed or 16-mixed, got 8", "hint:"]),
+        (["trainer.precision=8"], ["expected auto or 32-true or bf16-mixed or 16-mixed, got 8", "hint:"]),
     ],
 )
 def test_bad_input_gets_one_message(overrides, parts, tmp_path):

@@ -56,6 +56,16 @@ def test_fitted_weights_are_the_best_of_a_grid(average):
 
 
 @pytest.mark.parametrize("average", ["log", "linear"])
+@pytest.mark.parametrize("weights", ["equal", "fitted"])
+@pytest.mark.parametrize("spoilt", [lambda p: 2 * p, lambda p: p * math.nan], ids=["logits", "nan"])
+def test_a_member_that_says_no_probabilities(average, weights, spoilt):
+    members, labels = noisy_members(1.0, 1.6)
+    members[1] = spoilt(members[1])
+    with pytest.raises(InputError, match=r"exponentials sum to 1, got[\s\S]*where: frame 0 of member 2 of"):
+        score_ensemble(members, labels, OFFSETS, average=average, weights=weights)
+
+
+@pytest.mark.parametrize("average", ["log", "linear"])
 def test_members_alike_stay_equal_and_a_useless_one_goes(average, monkeypatch):
     monkeypatch.setattr("phoneme.decode.pool.AT_ONCE", 700)
     members, labels = noisy_members(1.0)

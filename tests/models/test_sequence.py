@@ -64,6 +64,19 @@ def test_the_answer_does_not_depend_on_the_company(make, norm, front):
 
 @every_model
 @pytest.mark.parametrize("norm", FRAME_NORMS)
+def test_bfloat16_says_the_same_but_for_rounding(make, norm):
+    torch.manual_seed(0)
+    model, real = make(norm=norm, **FRONT), torch.arange(40) < LENGTHS[:, None]
+    exact = model(noise(LENGTHS, 40, padding=0.0), LENGTHS)[real]
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model(noise(LENGTHS, 40, padding=0.0), LENGTHS)[real]
+    rounded.float().square().sum().backward()
+    assert 1e-4 < (rounded - exact).norm() / exact.norm() < 0.03
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@every_model
+@pytest.mark.parametrize("norm", FRAME_NORMS)
 def test_training_does_not_see_padding(make, norm):
     """Loss, gradients and stored statistics of a batch, whatever its padding."""
     targets = torch.randint(41, (4, 40)).masked_fill(torch.arange(40) >= LENGTHS[:, None], IGNORE)

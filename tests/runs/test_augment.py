@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from phoneme.checkpoint import read_checkpoint
+from phoneme.columns import Features
 from phoneme.config import shipped
 from phoneme.errors import InputError
-from tests.helpers import TINY_SEQUENCE, train_in
+from phoneme.models import Recurrent
+from phoneme.runs.train import make_augment
+from tests.helpers import TINY_SEQUENCE, settings_of, train_in
 
 EVERYTHING = ("augment=specaugment", "augment.noise=0.1", "augment.speed=0.1")
 PLUG = "+callbacks.plug={_target_: tests.helpers.PullThePlug, step: %d}"
@@ -51,6 +54,23 @@ def test_diagnostics_watch_it_without_a_trace(run, tmp_path):
     watched = ("callbacks=diagnostics", "callbacks.gradient_logger.every_n_steps=5", "callbacks.critical_point=null")
     train_in(tmp_path, *WHOLE, *watched, tiny=False)
     assert same_bits(weights(run[1]), weights(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("normalise", "source", "change", "warned"),
+    [
+        ("none", "audio", {"noise": 0.1}, True),
+        ("none", "audio", {"time_masks": 1}, True),
+        ("none", "audio", {"speed": 0.1}, False),
+        ("none", "mfcc39", {"noise": 0.1}, False),  # they come normalised
+        ("auto", "audio", {"noise": 0.1}, False),
+    ],
+)
+def test_features_that_are_not_normalised(normalise, source, change, warned, tmp_path, caplog):
+    section = settings_of(tmp_path, "augment=none")["settings"]["augment"] | change
+    model = Recurrent(coeffs=39, classes=41, width=4, depth=1)
+    make_augment(section, model, Features("course", normalise, source=source), 39)
+    assert ("features.normalise=none: augment hides by 0" in caplog.text) == warned
 
 
 def test_its_draws_do_not_shift_those_of_dropout(tmp_path):

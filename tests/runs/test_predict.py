@@ -7,10 +7,11 @@ import logging
 import pytest
 import torch
 
+from phoneme.checkpoint import read_checkpoint
 from phoneme.config import shipped
 from phoneme.errors import InputError
 from phoneme.runs.predict import run_predict
-from tests.folders import timit11_folder
+from tests.folders import TEST, libriphone_folder, timit11_folder
 from tests.helpers import command, settings_of, train_in
 
 
@@ -122,6 +123,22 @@ def test_another_feature_size_is_refused(run, tmp_path):
 def test_a_device_that_is_not_here(run, tmp_path):
     with pytest.raises(InputError, match=r"or a device that is here, got abacus"):
         run_predict(settings(run, device="abacus"), tmp_path)
+
+
+def test_utterances_that_were_trained_on_are_pointed_out(run, tmp_path, caplog):
+    """As when a network of one year labels the test split of another."""
+    root = libriphone_folder(tmp_path / "data", n_train=2, n_test=3)
+    known = read_checkpoint(run / "checkpoints" / "best.ckpt")["phoneme"]["split"]
+    renamed = [known["train"][0], known["val"][0]]
+    for old, new in zip(TEST, renamed, strict=False):
+        (root / "feat" / "test" / f"{old}.pt").rename(root / "feat" / "test" / f"{new}.pt")
+    (root / "test_split.txt").write_text("\n".join([*renamed, TEST[2]]))
+    section = settings_of(tmp_path, f"data.root={root}")["settings"]["data"]
+    run_predict(settings(run, data=section), tmp_path / "out")
+    assert f"2 of the 3 utterances to predict were trained or validated on, e.g. {renamed[0]}" in caplog.text
+    caplog.clear()
+    run_predict(settings(run), tmp_path / "again")
+    assert "trained or validated on" not in caplog.text
 
 
 def test_a_folder_without_a_test_split(run, tmp_path):

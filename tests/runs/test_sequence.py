@@ -113,11 +113,12 @@ def test_diagnose_takes_its_checkpoint(tmp_path):
     assert json.loads((tmp_path / "diagnosis" / "critical_point.json").read_text())["batch_size"] == 2000
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed"])
 @pytest.mark.parametrize("name", MODELS)
-def test_mixed_precision(name, precision, tmp_path):
-    small = ("model.norm=batch", "trainer.max_epochs=1", "trainer.limit_train_batches=2")
-    assert train_sequence(tmp_path, f"model={name}", *small, f"trainer.precision={precision}")["val_loss"] > 0
+def test_mixed_precision_is_the_same_training_but_for_rounding(name, tmp_path):
+    small = (f"model={name}", "model.norm=batch", "trainer.max_epochs=1", "trainer.limit_train_batches=2")
+    exact = train_sequence(tmp_path / "exact", *small)["val_loss"]
+    rounded = train_sequence(tmp_path / "rounded", *small, "trainer.precision=bf16-mixed")["val_loss"]
+    assert rounded == pytest.approx(exact, rel=0.01) and rounded != exact
 
 
 def test_a_batch_needs_room_for_a_frame(tmp_path):

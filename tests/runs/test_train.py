@@ -263,7 +263,10 @@ def test_a_finished_training_has_nothing_to_do_and_says_so(run, tmp_path, caplog
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("trainer.precision=64-true", r"32-true or bf16-mixed or 16-mixed, got 64-true\n  where: trainer.precision"),
+        (
+            "trainer.precision=64-true",
+            r"auto or 32-true or bf16-mixed or 16-mixed, got 64-true\n  where: trainer.precision",
+        ),
         ("data.train_score_share=0", r"a share in \(0, 1\], got 0"),
         ("seed=-1", r"a seed from 0 to 2\^32 - 1, got -1"),
         ("logger.wandb.projct=x", r"did you mean project\?"),

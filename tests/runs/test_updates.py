@@ -102,4 +102,4 @@ def test_all_of_it_at_once(name, tmp_path):
         *(() if name == "gru" else ("model.layer_drop=0.2",)),
     )
     summary = train_in(tmp_path, *TINY_SEQUENCE, f"model={name}", *everything, "trainer.max_epochs=1", tiny=False)
-    assert summary["val_loss"] > 0 and (tmp_path / "prediction.csv").exists()
+    assert summary["val_loss"] < 3.6 and (tmp_path / "prediction.csv").exists()  # chance is log(41) = 3.7

@@ -5,9 +5,10 @@ from itertools import pairwise
 import optuna
 import pytest
 from optuna.pruners import HyperbandPruner, NopPruner
+from optuna.trial import TrialState
 
 from phoneme.errors import InputError
-from phoneme.search import make_pruner, make_sampler, read_space, suggest
+from phoneme.search import make_pruner, make_sampler, mark_surplus, read_space, repeat, suggest
 
 SPACE = read_space(
     {
@@ -62,6 +63,24 @@ def test_a_resumed_search_goes_on_with_the_same_points(sampler):
     for count in (5, 7, 2):  # tpe follows the results from its tenth trial on
         resumed = points(sampler, count, storage=storage)
     assert resumed == whole and len({point["lr"] for point in whole}) == 14
+
+
+def test_an_interrupted_search_leaves_no_point_out():
+    """Trial 3 is interrupted and repeated, trial 9 came too many: the 16 that are left have the first 16 points."""
+    study = optuna.create_study(direction="maximize", sampler=make_sampler("qmc", SPACE, 0))
+    while sum(trial.state is TrialState.COMPLETE for trial in study.trials) < 16:
+        trial = study.ask()
+        values = suggest(trial, SPACE)
+        if trial.number == 3:
+            repeat(study, trial)
+            study.tell(trial, state=TrialState.FAIL)
+        elif trial.number == 9:
+            assert mark_surplus(study, trial, 2)
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            study.tell(trial, values["lr"])
+    done = [trial.params for trial in study.trials if trial.state is TrialState.COMPLETE]
+    assert sorted(point["lr"] for point in done) == sorted(point["lr"] for point in points("qmc", 16))
 
 
 @pytest.mark.parametrize("sampler", ["qmc", "random", "tpe"])
