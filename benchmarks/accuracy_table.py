@@ -48,11 +48,17 @@ def write_table(results: Path) -> None:
     budgets = {(row["corpus"], row["budget_minutes"]) for row in rows if "budget_minutes" in row}
     parts = []
     for corpus, minutes in sorted(budgets, key=lambda budget: (budget[0] != "speechocean", budget[0], -budget[1])):
-        parts += [f"### {corpus}, {minutes:g} CPU-minutes", comparison(within(rows, corpus, minutes))]
+        largest = minutes == max(m for other, m in budgets if other == corpus)
+        compared = {
+            name: seeds for name, seeds in within(rows, corpus, minutes).items() if largest or not seeds[0]["finished"]
+        }
+        if compared:
+            parts += [f"### {corpus}, {minutes:g} CPU-minutes", comparison(compared)]
     for epochs in sorted({row["budget_epochs"] for row in rows if "budget_epochs" in row}):
         found = changes(rows, epochs)
         parts += [f"### Changes to `boss`, {epochs} epochs", ablations(found)]
         save(plot_changes(found, epochs), results / f"changes_{epochs}.png")
+    parts += ["### Commands", commands(within(rows, "speechocean", 60))]
     save(plot_rows(within(rows, "speechocean", 60)), results / "rows.png")
     text = "\n\n".join(parts) + "\n"
     (results / "table.md").write_text(text)
@@ -83,6 +89,11 @@ def comparison(groups: dict[str, list[dict]]) -> str:
         ]
         lines.append([f"`{name}`", f"{mean(accuracy):.4f}{spread}", *cells])
     return markdown(HEAD, lines)
+
+
+def commands(groups: dict[str, list[dict]]) -> str:
+    """What each row has run, with its first seed."""
+    return markdown(("row", "command"), [[f"`{name}`", f"`{seeds[0]['command']}`"] for name, seeds in groups.items()])
 
 
 def changes(rows: list[dict], epochs: int) -> list[Change]:

@@ -1,7 +1,6 @@
 """Checkpoints: tensors and primitives only, read with `weights_only=True`, built again without a configuration."""
 
 import logging
-import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,18 +54,21 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(
             expected="a checkpoint file",
-            got="no such file",
+            got="a folder" if path.is_dir() else "no such file",
             where=path,
             hint="phoneme-train leaves them in RUN_DIR/checkpoints/{best,last}.ckpt",
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, OSError) as error:
+    except PermissionError:
+        raise
+    except Exception as error:  # bytes that are no pickle end in almost any
+        said = next(iter(str(error).splitlines()), "")
         raise InputError(
             expected="a checkpoint of tensors and primitives",
-            got=str(error).splitlines()[0],
+            got=f"a file of {path.stat().st_size:,} bytes that is none ({type(error).__name__}{said and ': '}{said})",
             where=path,
-            hint="the file is damaged, or not a checkpoint of phoneme-train",
+            hint="it is cut off (a full disk?), damaged, or not a checkpoint of phoneme-train",
         ) from error
     recipe = content.get("phoneme") if isinstance(content, dict) else None
     if recipe is None or recipe.get("format") != FORMAT:
@@ -119,7 +121,15 @@ def model_of(checkpoint: dict[str, Any], path: str | Path) -> nn.Module:
         )
     model = build(recipe["model"], "model", coeffs=recipe["coeffs"], classes=len(recipe["phones"]["phones"]))
     weights = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(
+            expected="weights that fit the network which the file describes",
+            got=str(error).splitlines()[-1].strip(),
+            where=path,
+            hint="the file was changed, or written by a version of phoneme whose model of this name is another",
+        ) from error
     return model.eval()
 
 
@@ -153,7 +163,15 @@ def check_resumable(checkpoint: dict[str, Any], recipe: dict[str, Any], path: st
             expected=", ".join(f"{key}={before.get(key)}" for key in changed) + ", as in the checkpoint",
             got=", ".join(f"{key}={now.get(key)}" for key in changed),
             where=f"ckpt_path={path}",
-            hint="continue with the model and the data the checkpoint was made with",
+            hint="continue with the settings of that run: its .hydra/overrides.yaml lists them",
+        )
+    before, now = saved["config"]["optim"]["name"], recipe["config"]["optim"]["name"]
+    if before != now:
+        raise InputError(
+            expected=f"optim={before}, whose state is in the checkpoint",
+            got=f"optim={now}",
+            where=f"ckpt_path={path}",
+            hint="an optimizer cannot go on from the state of another: train anew",
         )
     if saved["config"]["optim"] != recipe["config"]["optim"]:
         log.warning(

@@ -51,7 +51,8 @@ def keep_previous_metrics(folder: Path) -> None:
     metrics = folder / "metrics.csv"
     if metrics.exists():
         number = len(list(folder.glob("metrics-*.csv"))) + 1
-        metrics.rename(folder / f"metrics-{number}.csv")
+        kept = metrics.rename(folder / f"metrics-{number}.csv")
+        log.info("%s holds an earlier run: its files are replaced, but for its metrics, now %s", folder, kept.name)
 
 
 def quieten_lightning() -> None:
@@ -70,6 +71,8 @@ def quieten_lightning() -> None:
     warnings.filterwarnings("ignore", message="You requested to overfit but enabled .* dataloader shuffling")
     # we count updates through the epochs, so an epoch shorter than log_every_n_steps loses nothing
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
+    # we say it ourselves
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
 

@@ -73,12 +73,28 @@ def test_somebody_elses_file(tmp_path, content, message):
         read_checkpoint(tmp_path / "other.ckpt")
 
 
-def test_a_truncated_file(tmp_path):
+@pytest.mark.parametrize("kept", [0.5, 0.0], ids=["half", "empty"])
+def test_a_truncated_file(kept, tmp_path):
     saved(tmp_path / "a.ckpt")
     whole = (tmp_path / "a.ckpt").read_bytes()
-    (tmp_path / "a.ckpt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="the file is damaged"):
+    (tmp_path / "a.ckpt").write_bytes(whole[: int(kept * len(whole))])
+    size = f"{int(kept * len(whole)):,} bytes"
+    with pytest.raises(InputError, match=rf"got a file of {size} that is none[\s\S]*it is cut off"):
         read_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_a_text_file_and_a_folder(tmp_path):
+    (tmp_path / "notes.txt").write_text("epoch 1: fine")
+    with pytest.raises(InputError, match="got a file of 13 bytes that is none"):
+        read_checkpoint(tmp_path / "notes.txt")
+    with pytest.raises(InputError, match=r"got a folder[\s\S]*RUN_DIR/checkpoints"):
+        read_checkpoint(tmp_path)
+
+
+def test_weights_that_do_not_fit(tmp_path):
+    saved(tmp_path / "a.ckpt", coeffs=3)
+    with pytest.raises(InputError, match=r"got size mismatch for blocks.0.linear.weight[\s\S]*where: .*a.ckpt"):
+        phoneme.load(tmp_path / "a.ckpt")
 
 
 def test_a_failed_write_leaves_the_previous_checkpoint(tmp_path):

@@ -11,14 +11,11 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from phoneme.build import did_you_mean
+from phoneme.cli.explain import check_flags, explain
 from phoneme.config import CONF, refuse_unknown_keys, register_schemas
-from phoneme.errors import InputError, PhonemeError
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +55,7 @@ def run(task: Callable[[Job], None], config_name: str) -> None:
 
     job.__module__ = f"phoneme.cli.{config_name}"  # Hydra names the job and its log after it
     try:
+        check_flags(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
@@ -107,57 +105,3 @@ def _which() -> str:
     if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
         return f" in job {HydraConfig.get().job.num}"
     return ""
-
-
-def explain(error: Exception) -> str:
-    """The message a user reads for an exception of ours, of Hydra or of the operating system."""
-    if isinstance(error, PhonemeError):
-        return str(error)
-    if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return _explain_composition(error)
-    if isinstance(error, OSError):
-        return str(
-            InputError(
-                expected="a file or folder that can be read or written",
-                got=error.strerror or error,
-                where=error.filename or "the operating system",
-                hint="check the path, its permissions and the free disk space (df -h)",
-            )
-        )
-    if type(error).__name__ == "MisconfigurationException":  # Lightning's, which is not imported here
-        return f"{error}\n  where: the trainer or a callback\n  hint: phoneme-train --cfg job shows every setting"
-    return f"{type(error).__name__}: {error}\n  hint: PHONEME_TRACEBACK=1 shows where; this may be a bug of phoneme"
-
-
-def _explain_composition(error: Exception) -> str:
-    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
-    if isinstance(error, OverrideParseException):
-        return str(
-            InputError(
-                expected="NAME=VALUE",
-                got=error.override,
-                where="the command line",
-                hint="a value with ~ or another special sign needs quotes inside quotes: 'data.root=\"~/data\"'",
-            )
-        )
-    if not isinstance(cause, OmegaConfBaseException) or not cause.full_key:
-        return f"{error}\n  where: the command line or a file under {CONF.name}/\n  hint: --help lists the groups"
-    parent, key = cause.parent_node, str(cause.key)
-    known = [str(k) for k in parent] if isinstance(parent, DictConfig) and not parent._is_none() else []
-    if known and key not in known:
-        return str(
-            InputError(
-                expected="a known setting",
-                got=cause.full_key,
-                where="the command line or a YAML file",
-                hint=did_you_mean(key, known),
-            )
-        )
-    return str(
-        InputError(
-            expected="a value of the setting's type",
-            got=str(cause.msg).splitlines()[0],
-            where=cause.full_key,
-            hint="--cfg job shows every setting with its value, --help what they are for",
-        )
-    )

@@ -68,7 +68,8 @@ def lecture_page(answers: Mapping[str, Answer], figures: Mapping[str, Sequence[P
 def _count(answers: Mapping[str, Answer]) -> str:
     verdicts = [_found(row, answers)[1] for row in ROWS]
     kinds = [(kind, verdicts.count(kind)) for kind in (*MARKS, NOT_RUN)]
-    return f"Of {len(ROWS)} rows: " + ", ".join(f"{count} {kind}" for kind, count in kinds if count) + "."
+    parts = [f"{count} {kind if count == 1 else kind.replace('holds', 'hold')}" for kind, count in kinds if count]
+    return f"Of {len(ROWS)} rows: " + ", ".join(parts) + "."
 
 
 def _found(row: str, answers: Mapping[str, Answer]) -> tuple[str | None, str]:

@@ -3,6 +3,8 @@
 from typing import Any
 
 import torch
+from hydra.errors import ConfigCompositionException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from phoneme.build import build
 from phoneme.columns import Features
@@ -13,6 +15,7 @@ from phoneme.runs.compose import compose_sections
 from phoneme.runs.data import Stores, open_stores
 from phoneme.runs.train import make_augment
 from phoneme.search import Space, corners, overrides_of
+from phoneme.search.space import Value
 
 SECTIONS = ("features", "model", "augment", "loss", "optim", "schedule")  # what is built
 STEPS = 1_000_000  # of the schedules that are built: more than a training has
@@ -37,12 +40,27 @@ def rehearse(fixed: list[str], space: Space) -> int:
     fixed_sections = compose_sections(fixed, ("data", "trainer"))
     opened: dict[Features, Stores] = {}
     for values in corners(space):
-        sections = compose_sections([*fixed, *overrides_of(values)], SECTIONS)
+        sections = _compose(fixed, values)
         features = Features(**sections["features"])
         if features not in opened:
             opened[features] = open_stores(fixed_sections["data"], features)
         _build(sections, opened[features])
     return fixed_sections["trainer"]["max_epochs"]
+
+
+def _compose(fixed: list[str], values: dict[str, Value]) -> dict[str, Any]:
+    try:
+        return compose_sections([*fixed, *overrides_of(values)], SECTIONS)
+    except ConfigCompositionException as error:
+        name = getattr(error.__cause__, "full_key", None)
+        if name not in values or not isinstance(error.__cause__, (ConfigKeyError, ConfigAttributeError)):
+            raise
+        raise InputError(
+            expected="a space of settings that the trainings of `train` have",
+            got=name,
+            where=f"space.{name}",
+            hint=f"correct its name, take it out (space.{name}=null), or choose another space (--help lists them)",
+        ) from error
 
 
 def _build(sections: dict[str, Any], stores: Stores) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer, seed_everything
+from pytorch_lightning.accelerators import AcceleratorRegistry
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from phoneme import tracking
 from phoneme.augment import Augment
-from phoneme.build import build
+from phoneme.build import build, did_you_mean
 from phoneme.callbacks import EpochLines, LearningRateWarmup, Throughput
 from phoneme.checkpoint import AtomicCheckpointIO, check_resumable, make_recipe, read_checkpoint
 from phoneme.classifier import PhonemeClassifier
@@ -129,7 +130,7 @@ def make_augment(section: dict[str, Any], model: nn.Module, features: Features, 
 
 def _check(settings: dict[str, Any]) -> None:
     """Raise InputError for values that would fail late or silently elsewhere."""
-    check_precision(settings["trainer"]["precision"])
+    _check_trainer(settings["trainer"])
     share = settings["data"]["train_score_share"]
     if not 0 < share <= 1:
         raise InputError(
@@ -139,6 +140,26 @@ def _check(settings: dict[str, Any]) -> None:
             hint="1 scores all training utterances; 0.1 is enough for a slow model on a large corpus",
         )
     check_seed(settings["seed"])
+
+
+def _check_trainer(section: dict[str, Any]) -> None:
+    check_precision(section["precision"])
+    accelerators = sorted({"auto", "gpu", *AcceleratorRegistry.available_accelerators()})
+    if section["accelerator"] not in accelerators:
+        raise InputError(
+            expected=" or ".join(accelerators),
+            got=section["accelerator"],
+            where="trainer.accelerator",
+            hint=did_you_mean(str(section["accelerator"]), accelerators),
+        )
+    for name, hint in (
+        ("max_epochs", "-1: without an end; trainer.fast_dev_run=true: one batch, to see that it runs"),
+        ("check_val_every_n_epoch", "1: after every epoch"),
+        ("log_every_n_steps", "50 updates between two rows of metrics.csv"),
+    ):
+        value = section[name]
+        if value < 1 and not (name == "max_epochs" and value == -1):
+            raise InputError(expected="at least 1", got=value, where=f"trainer.{name}", hint=hint)
 
 
 def _split(stores: Stores, options: dict[str, Any], checkpoint: dict[str, Any] | None) -> Split:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from phoneme.cli.app import explain
+from phoneme.cli.explain import explain
 from phoneme.config import CONF
 from tests.helpers import command, environment, train_in
 
@@ -51,8 +51,12 @@ def test_help_names_every_group_and_option(tmp_path):
         ("data.split.sed=1", "did you mean seed?"),
         ("model.width=wide", "Value 'wide' of type 'str' could not be converted to Integer"),
         ("trainer.max_epochs=1.5", "where: trainer.max_epochs"),
-        ("optim=adamz", "Could not find 'optim/adamz'"),
-        ("data=libriphone", "Missing mandatory value: root"),
+        ("optim=adamz", "did you mean adam?"),
+        ("data=libriphone", "expected a value for data.root, got none"),
+        ("lr=0.1", "did you mean optim.lr?"),
+        ("epochs=3", "did you mean trainer.max_epochs?"),
+        ("--epochs=3", "without dashes, e.g. trainer.max_epochs=10"),
+        ("augment.speeed.most=1", "expected a known setting, got augment.speeed"),
         ("model.width", "expected NAME=VALUE, got model.width"),
         ("data.root=~/data", "needs quotes inside quotes"),
     ],
@@ -90,6 +94,10 @@ def test_a_wrong_setting_fails_before_torch_is_there(override, message, tmp_path
         (["data.device=gpu"], ["expected auto or cpu, got gpu"]),
         (["data.sample_submission=nowhere.csv"], ["No such file or directory", "where: nowhere.csv"]),
         (["data.split.folds=5", "data.split.fold=5"], ["where: data.split.fold"]),
+        (["trainer.accelerator=gpus"], ["did you mean gpu?", "where: trainer.accelerator"]),
+        (["trainer.max_epochs=0"], ["expected at least 1, got 0", "where: trainer.max_epochs"]),
+        (["trainer.check_val_every_n_epoch=0"], ["where: trainer.check_val_every_n_epoch"]),
+        (["trainer.log_every_n_steps=0"], ["where: trainer.log_every_n_steps"]),
         (["trainer.precision=8"], ["expected auto or 32-true or bf16-mixed or 16-mixed, got 8", "hint:"]),
     ],
 )
@@ -99,6 +107,26 @@ def test_bad_input_gets_one_message(overrides, parts, tmp_path):
     message = explain(caught.value)
     for part in ("hint:", *parts):
         assert part in message, message
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("predict", ["a.ckpt"], "hint: ckpt_path=a.ckpt"),
+        (
+            "predict",
+            ["ckpt_path=a.ckpt", "data=libriphon"],
+            "did you mean libriphone? known here: accented, audio, lib",
+        ),
+        ("diagnose", ["ckpt_path=a.ckpt", "data=libriphon"], "did you mean libriphone?"),
+        ("predict", ["ckpt_path=a.ckpt", "data.root=/x"], "say which data: data=NAME data.root=…"),
+        ("train", ["-m", "experiment=best", "--cfg", "job"], "leave out -m"),
+        ("search", ['train=["model=linear"]'], "where: space.model.width"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_to_write(name, arguments, message, tmp_path):
+    done = command(name, *arguments, cwd=tmp_path)
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
 def test_an_error_ends_the_process_with_1_and_no_traceback(tmp_path):

@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from pytorch_lightning import Callback
 
-from phoneme.cli.app import explain
+from phoneme.cli.explain import explain
 from phoneme.config import CONF, register_schemas
 from phoneme.errors import InputError
 from phoneme.runs.rehearsal import rehearse
@@ -174,14 +174,14 @@ def test_no_time_no_trial(tmp_path):
 @pytest.mark.parametrize(
     ("space", "train", "message"),
     [
-        ({"optim.lrr": {"log": [1e-4, 1e-2]}}, [], "expected a known setting, got optim.lrr"),
+        ({"optim.lrr": {"log": [1e-4, 1e-2]}}, [], "where: space.optim.lrr"),
         ({"model.width": {"choice": [64, "wide"]}}, [], "where: model.width"),
         ({"model.dropout": {"uniform": [0.0, 1.5]}}, [], "where: model.dropout"),
         ({"model.norm": {"choice": ["batch", "bach"]}}, [], "did you mean batch?"),
         ({"optim.lr": {"uniform": [-1.0, 1.0]}}, [], "where: optim.lr"),
         ({"schedule.name": {"choice": ["cosine", "cosin"]}}, [], "did you mean cosine?"),
         ({"loss.label_smoothing": {"uniform": [0.0, 2.0]}}, [], "label_smoothing"),
-        ({"model": {"choice": ["mlp", "mpl"]}}, [], "Could not find 'model/mpl'"),
+        ({"model": {"choice": ["mlp", "mpl"]}}, [], "did you mean mlp?"),
         ({"augment.noise": {"choice": [0.1, -0.1]}}, [], "where: augment.noise"),
         ({"features": {"choice": ["course", "logmel40"]}}, [], "expected recordings"),
         (RATES, ["features=logmel40"], "where: features.name"),

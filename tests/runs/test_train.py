@@ -214,6 +214,12 @@ def test_compiled_training(tmp_path):
     assert isinstance(phoneme.load(tmp_path / "checkpoints" / "best.ckpt"), torch.nn.Module)
 
 
+def test_another_optimizer_than_that_of_the_checkpoint(run, tmp_path):
+    _, folder = run
+    with pytest.raises(InputError, match=r"expected optim=adamw, whose state[\s\S]*got optim=sgd[\s\S]*train anew"):
+        train_in(tmp_path, "optim=sgd", "trainer.max_epochs=3", f"ckpt_path={folder / 'checkpoints' / 'last.ckpt'}")
+
+
 def test_optimizer_settings_without_effect_are_said(run, tmp_path, caplog):
     _, folder = run
     train_in(tmp_path, "optim.lr=0.5", "trainer.max_epochs=3", f"ckpt_path={folder / 'checkpoints' / 'last.ckpt'}")
