@@ -107,8 +107,10 @@ def _log_posteriors(
             windows = gather_windows(store.frames, store.offsets, index.to(home), model.context)
             yield index, model(windows.to(device)).float().log_softmax(-1)
         return
-    batches: Batches = UtteranceBatches(rows, lengths[rows], batch_frames=batch_size)
-    if batch_utterances is not None:
+    batches: Batches
+    if batch_utterances is None:
+        batches = UtteranceBatches(rows, lengths[rows], batch_frames=batch_size)
+    else:
         batches = IndexBatches(rows, batch_utterances)
     for batch in _progress(batches):
         features, index, n, mask = gather_utterances(
