@@ -38,7 +38,7 @@ def plot_rows(groups: dict[str, list[dict]]) -> Figure:
 def plot_changes(found: list["Change"], epochs: int) -> Figure:
     """What each change wins or loses in points, with its interval over utterances, the worst first."""
     changed = sorted((change for change in found if change.gain), key=lambda change: -change.gain.gain)
-    figure = new_figure(7.2, 1.1 + LINE_HEIGHT_IN * len(changed))
+    figure = new_figure(9.0, 1.1 + LINE_HEIGHT_IN * len(changed))
     axes = figure.subplots()
     axes.axvline(0, color="0.5", linewidth=1)
     for place, change in enumerate(changed):
@@ -46,8 +46,10 @@ def plot_changes(found: list["Change"], epochs: int) -> Figure:
         axes.plot([low, high], [place, place], color=INK, linewidth=1.5, solid_capstyle="butt")
         axes.plot([-100 * change.gain.gain], [place], "o", color=INK, markersize=5)
     axes.set_yticks(range(len(changed)), [change.settings for change in changed], fontsize=8, family="monospace")
-    _finish(axes, "points of accuracy that the change wins (95 % interval over utterances)")
-    figure.suptitle(f"One thing changed in boss, trainings of {epochs} epochs", x=0.01, ha="left", fontsize=11)
+    _finish(axes, "points won (95 % interval over utterances)")
+    figure.suptitle(
+        f"What a change to boss wins in accuracy, trainings of {epochs} epochs", x=0.01, ha="left", fontsize=11
+    )
     return figure
 
 

@@ -132,4 +132,8 @@ def test_a_damaged_checkpoint_is_refused(trained, tmp_path):
     shutil.copyfile(trained, broken)
     broken.write_bytes(broken.read_bytes()[:2000])
     done = diagnose(tmp_path, broken, "tolerance=1e-2")
-    assert done.returncode == 1 and "it is cut off (a full disk?), damaged" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 1
+        and "it is cut off (a full disk?), damaged" in done.stderr
+        and "Traceback" not in done.stderr
+    )
