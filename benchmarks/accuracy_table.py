@@ -58,8 +58,9 @@ def write_table(results: Path) -> None:
         found = changes(rows, epochs)
         parts += [f"### Changes to `boss`, {epochs} epochs", ablations(found)]
         save(plot_changes(found, epochs), results / f"changes_{epochs}.png")
-    parts += ["### Commands", commands(within(rows, "speechocean", 60))]
-    save(plot_rows(within(rows, "speechocean", 60)), results / "rows.png")
+    hour = within(rows, "speechocean", 60)
+    parts += ["### Commands", commands(hour)]
+    save(plot_rows(hour), results / "rows.png")
     text = "\n\n".join(parts) + "\n"
     (results / "table.md").write_text(text)
     print(text)
